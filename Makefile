@@ -1,0 +1,102 @@
+# One word per thing a developer does. Every target that needs the environment makes it first.
+
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= out/run
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- Set-up ----------------------------------------------------------------------------------
+
+.PHONY: setup
+setup: $(STAMP) ## Make .venv with exactly the locked versions (again when they change)
+
+# PIP_DISABLE_PIP_VERSION_CHECK: the environment is locked, a newer pip is nobody's concern here.
+$(STAMP): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet -r requirements.lock
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
+
+.PHONY: lock
+lock: setup ## Write requirements.lock anew from pyproject.toml
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev \
+		--no-header --output-file requirements.lock pyproject.toml
+
+# --- Use -------------------------------------------------------------------------------------
+
+.PHONY: run
+run: setup ## Simulate the built-in day and leave report, result and journal in out/run
+	$(BIN)/heteroscale simulate --out $(OUT)
+
+# --- Checks ----------------------------------------------------------------------------------
+
+.PHONY: test
+test: setup ## Run every test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: coverage
+coverage: setup ## Run every test; the core must be covered to the last branch
+	$(BIN)/python -m pytest --cov --cov-report=term-missing $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: setup ## Check format and lint rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+.PHONY: format
+format: setup ## Rewrite files to the format, with the safe lint fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: type
+type: setup ## Check types, strictly
+	$(BIN)/mypy src tests benchmarks
+
+.PHONY: imports
+imports: setup ## Check that imports run one way
+	$(BIN)/lint-imports --no-cache
+
+.PHONY: check
+check: lint type imports test ## Everything above, in the order in which it fails fastest
+
+# --- Figures ---------------------------------------------------------------------------------
+
+.PHONY: bench
+bench: bench-plan bench-kernel ## Run every benchmark
+
+.PHONY: bench-plan
+bench-plan: setup ## Time one tick of the planner; ends with one line of JSON
+	$(BIN)/python -m benchmarks.bench_plan
+
+.PHONY: bench-kernel
+bench-kernel: setup ## Time the simulator's kernel; ends with one line of JSON
+	$(BIN)/python -m benchmarks.bench_kernel
+
+.PHONY: study-signals
+study-signals: setup ## Measure which signals follow the load; table and picture in out/signals
+	$(BIN)/python -m benchmarks.study_signals
+
+# --- Generated files -------------------------------------------------------------------------
+
+.PHONY: golden
+golden: setup ## Rewrite the golden files; read the diff like code
+	HETEROSCALE_GOLDEN=rewrite $(BIN)/python -m pytest tests/golden
+
+.PHONY: docs
+docs: setup ## Write docs/configuration.md anew from the configuration models
+	$(BIN)/heteroscale schema --markdown > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
+
+.PHONY: clean
+clean: ## Remove what runs and tests leave behind, but not the environment
+	rm -rf out .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
