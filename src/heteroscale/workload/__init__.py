@@ -1,0 +1,1 @@
+"""Request traffic: loaders for public and own trace formats, generators, rate curves."""
