@@ -1,0 +1,153 @@
+"""The headline figures of a run in words, the same in the terminal and on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from heteroscale.sim.result import Change, SimulationResult
+
+UNKNOWN = "–"
+DAY_S = 86_400.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One number worth a card."""
+
+    label: str
+    value: str
+    #: what it is measured against
+    note: str = ""
+    #: False = worse than what it is measured against, None = not a matter of better or worse
+    good: bool | None = None
+
+
+def saved_share(result: SimulationResult) -> float | None:
+    """Return the share of the static peak's GPU-hours that was not used; None = not searched."""
+    if not result.gpu_hours_static_peak:
+        return None
+    return 1.0 - result.gpu_hours / result.gpu_hours_static_peak
+
+
+def headline(result: SimulationResult) -> tuple[Figure, ...]:
+    """Return what a reader wants to know first, most important first."""
+    return (
+        _gpu_hours(result),
+        _attainment(result),
+        _latency("TTFT", result.ttft_p50_s, result.ttft_p99_s, result.slo_ttft_s),
+        _latency("TBT", result.tbt_p50_s, result.tbt_p99_s, result.slo_tbt_s),
+        Figure(
+            label="Requests",
+            value=short_count(result.requests.arrived),
+            note=f"{result.requests.running:,} still running, {result.requests.refused:,} refused",
+        ),
+        Figure(
+            label="Tokens in / out",
+            value=f"{short_count(result.input_tokens.arrived)}"
+            f" / {short_count(result.output_tokens.arrived)}",
+            note=f"{short_count(result.input_tokens.completed)}"
+            f" / {short_count(result.output_tokens.completed)} completed",
+        ),
+        Figure(
+            label="Changes",
+            value=f"{result.actions:,}",
+            note=f"{result.reversals:,} reversals in {result.ticks:,} ticks",
+        ),
+        Figure(
+            label="Outside the ratio",
+            value=share_text(result.out_of_ratio_share),
+            note="of ticks had a role's supply beyond its tolerance",
+        ),
+    )
+
+
+def _gpu_hours(result: SimulationResult) -> Figure:
+    saved = saved_share(result)
+    if saved is None:
+        return Figure(
+            label="GPU-hours",
+            value=f"{result.gpu_hours:,.0f}",
+            note="no fixed fleet to compare with",
+        )
+    return Figure(
+        label="GPU-hours saved",
+        value=share_text(saved),
+        note=f"{result.gpu_hours:,.0f} against {result.gpu_hours_static_peak:,.0f} fixed"
+        f" ({counts_text(result.static_peak)})",
+        good=saved > 0,
+    )
+
+
+def _attainment(result: SimulationResult) -> Figure:
+    limits = (
+        f"TTFT ≤ {seconds_text(result.slo_ttft_s)}, mean gap ≤ {seconds_text(result.slo_tbt_s)}"
+    )
+    attained = result.slo_attainment
+    return Figure(
+        label="SLO attained",
+        value=UNKNOWN if attained is None else share_text(attained, 2),
+        note=limits,
+    )
+
+
+def _latency(name: str, p50_s: float | None, p99_s: float | None, slo_s: float) -> Figure:
+    return Figure(
+        label=f"{name} p99",
+        value=seconds_text(p99_s),
+        note=f"median {seconds_text(p50_s)}, SLO {seconds_text(slo_s)}",
+    )
+
+
+def share_text(share: float, digits: int = 1) -> str:
+    """Return a 0-1 share as people read it; never rounded up to a perfect 100 %."""
+    text = f"{100 * share:.{digits}f}"
+    if share < 1.0 and float(text) == 100.0:  # 0.99998 is not "100.00 %"
+        text = f"{100 - 10**-digits:.{digits}f}"
+    return f"{text} %"
+
+
+def seconds_text(value_s: float | None) -> str:
+    """Return a duration in the unit people say it in; None is a dash."""
+    if value_s is None:
+        return UNKNOWN
+    if value_s < 0.9995:
+        return f"{1000 * value_s:.3g} ms"
+    return f"{value_s:.3g} s" if value_s < 100 else f"{value_s:,.0f} s"
+
+
+def short_count(count: int) -> str:
+    """Return three digits and a unit above ten thousand."""
+    for limit, unit in ((1e9, "bn"), (1e6, "M"), (1e4, "k")):
+        if count >= limit:
+            return f"{count / (1000.0 if unit == 'k' else limit):.3g} {unit}"
+    return f"{count:,}"
+
+
+def counts_text(replicas: Mapping[str, int]) -> str:
+    """Return "26 prefill + 20 decode"."""
+    return " + ".join(f"{count} {role}" for role, count in replicas.items()) or "fleet"
+
+
+def moves_text(change: Change) -> str:
+    """Return "prefill 12 → 14, decode 9 → 11" over every role either side knows."""
+    roles = (*change.before, *(role for role in change.after if role not in change.before))
+    return ", ".join(
+        f"{role} {change.before.get(role, 0)} → {change.after.get(role, 0)}" for role in roles
+    )
+
+
+def clock_text(result: SimulationResult, at_s: float) -> str:
+    """Return the UTC time of day of a moment of the run, with the date in runs of several days."""
+    moment = datetime.fromtimestamp(0, UTC) + timedelta(seconds=result.timeline.start_s + at_s)
+    return f"{moment:%d %b %H:%M:%S}" if result.simulated_s > DAY_S else f"{moment:%H:%M:%S}"
+
+
+def span_text(simulated_s: float) -> str:
+    """Return how long the run lasted: "24 h", "7 days", "90 s"."""
+    if simulated_s >= 2 * DAY_S:
+        return f"{simulated_s / DAY_S:.3g} days"
+    if simulated_s >= 3600:
+        return f"{simulated_s / 3600:.3g} h"
+    return f"{simulated_s / 60:.3g} min" if simulated_s >= 120 else f"{simulated_s:.3g} s"

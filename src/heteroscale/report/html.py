@@ -1,0 +1,130 @@
+"""One HTML page about a run that needs nothing else: no network, no second file, no build.
+
+The words and figures are in the page itself and can be read without scripts; uPlot (MIT, its
+licence is in the page) draws the plots from the figures embedded beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from functools import cache
+from html import escape
+from importlib.resources import files
+from string import Template
+
+from heteroscale.report.encode import rounded
+from heteroscale.report.figures import (
+    Figure,
+    clock_text,
+    counts_text,
+    headline,
+    moves_text,
+    saved_share,
+    share_text,
+    span_text,
+)
+from heteroscale.report.plots import Plot, plots
+from heteroscale.sim.result import Change, SimulationResult
+
+ARROWS = {"out": "▲", "in": "▼"}
+
+
+def render(result: SimulationResult) -> str:
+    """Return the whole page."""
+    drawn = plots(result)
+    return Template(_asset("page.html")).substitute(
+        title=escape(f"{result.scenario} · HeteroScale"),
+        scenario=escape(result.scenario),
+        subtitle=escape(_subtitle(result)),
+        verdict=escape(_verdict(result)),
+        cards="\n".join(_card(figure) for figure in headline(result)),
+        plots="\n".join(_figure(at, plot) for at, plot in enumerate(drawn)),
+        changes=_changes(result),
+        change_count=f"{len(result.changes):,}",
+        figures=_embedded(result, drawn),
+        style=_asset("uplot.min.css") + _asset("page.css"),
+        licence=_asset("uplot.LICENSE"),
+        library=_asset("uplot.min.js"),
+        script=_asset("page.js"),
+    )
+
+
+@cache
+def _asset(name: str) -> str:
+    return (files("heteroscale.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _subtitle(result: SimulationResult) -> str:
+    return (
+        f"Policy {result.policy}, seed {result.seed}, {span_text(result.simulated_s)} simulated"
+        f" in {result.ticks:,} ticks"
+    )
+
+
+def _verdict(result: SimulationResult) -> str:
+    saved = saved_share(result)
+    if saved is None:
+        return f"The fleet used {result.gpu_hours:,.0f} GPU-hours."
+    fixed = f"the smallest fixed fleet that attains as much ({counts_text(result.static_peak)})"
+    if saved < 0:
+        return f"{share_text(-saved)} more GPU-hours than {fixed}."
+    return f"{share_text(saved)} fewer GPU-hours than {fixed}."
+
+
+def _card(figure: Figure) -> str:
+    tone = {None: "", True: " good", False: " missed"}[figure.good]
+    mark = '<span class="mark" aria-label="missed">✗</span>' if figure.good is False else ""
+    return (
+        f'<div class="card{tone}"><dt>{escape(figure.label)}</dt>'
+        f"<dd><b>{escape(figure.value)}{mark}</b><small>{escape(figure.note)}</small></dd></div>"
+    )
+
+
+def _figure(at: int, plot: Plot) -> str:
+    return (
+        f'<figure class="plot{" wide" if plot.wide else ""}">'
+        f"<figcaption><b>{escape(plot.title)}</b> <span>{escape(plot.note)}</span></figcaption>"
+        f'<div id="plot-{at}"></div></figure>'
+    )
+
+
+def _changes(result: SimulationResult) -> str:
+    if not result.changes:
+        return "<p>Nothing was changed.</p>"
+    several = len({change.service for change in result.changes}) > 1
+    return "\n".join(_change(result, change, several=several) for change in result.changes)
+
+
+def _change(result: SimulationResult, change: Change, *, several: bool) -> str:
+    arrow = ARROWS.get(change.direction, "◆")
+    service = f"<em>{escape(change.service)}</em> " if several else ""
+    gist = change.reasons[0] if change.reasons else "no reason recorded"
+    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in change.reasons)
+    return (
+        f'<details class="change {escape(change.direction)}" data-at="{change.at_s:.3f}"><summary>'
+        f"<time>{escape(clock_text(result, change.at_s))}</time>"
+        f'<span class="direction">{arrow} {escape(change.direction)}</span>'
+        f'<span class="moves">{service}{escape(moves_text(change))}</span>'
+        f'<span class="gist">{escape(gist)}</span></summary><ol>{reasons}</ol></details>'
+    )
+
+
+def _embedded(result: SimulationResult, drawn: tuple[Plot, ...]) -> str:
+    """Return the figures as JSON that cannot end the script element it stands in."""
+    timeline = result.timeline
+    series = {key: [rounded(value) for value in row] for key, row in timeline.series.items()}
+    for role, states in timeline.instances.items():
+        series |= {f"instances/{role}/{state}": list(row) for state, row in states.items()}
+    content = {
+        "start_s": timeline.start_s,
+        "interval_s": timeline.interval_s,
+        "series": series,
+        "plots": [asdict(plot) for plot in drawn],
+        "changes": [
+            {"at_s": change.at_s, "direction": change.direction, "moves": moves_text(change)}
+            for change in result.changes
+        ],
+    }
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -1,0 +1,134 @@
+"""The JSON of a run: its keys, their order, and bytes that depend on the run alone."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from heteroscale.report.encode import result_json, rounded
+from tests.unit.report.results import a_day, an_empty_run
+
+DOCUMENTED = Path(__file__).resolve().parents[3] / "docs" / "result.md"
+
+KEYS = [
+    "scenario",
+    "seed",
+    "policy",
+    "slo",
+    "requests",
+    "input_tokens",
+    "output_tokens",
+    "slo_attainment",
+    "gpu_hours",
+    "gpu_hours_static_peak",
+    "gpu_hours_saved_share",
+    "static_peak",
+    "ttft_p50_s",
+    "ttft_p99_s",
+    "tbt_p50_s",
+    "tbt_p99_s",
+    "actions",
+    "reversals",
+    "out_of_ratio_share",
+    "ticks",
+    "changes",
+    "timeline",
+    "simulated_s",
+    "wall_s",
+]
+
+
+def test_keys_come_in_their_documented_order_with_wall_s_last() -> None:
+    assert list(json.loads(result_json(a_day(), 1.0))) == KEYS
+
+
+def test_every_key_is_documented_in_the_same_order() -> None:
+    text, of_timeline = DOCUMENTED.read_text(encoding="utf-8").split("## `timeline`")
+    assert re.findall(r"^\| `([a-z0-9_]+)` \|", text, re.MULTILINE) == KEYS
+    documented = re.findall(r"`([a-z0-9_]+)`(?=[^|]*\|[^|]*\|$)", of_timeline, re.MULTILINE)
+    assert sorted(documented) == sorted(a_day().timeline.series)
+
+
+def test_figures_are_those_of_the_run() -> None:
+    result = a_day()
+    found = json.loads(result_json(result, 12.34567))
+    assert found["requests"] == {
+        "arrived": 9_000_000,
+        "completed": 8_990_000,
+        "running": 4_000,
+        "refused": 6_000,
+    }
+    assert found["gpu_hours"] == 4_321.5
+    assert found["gpu_hours_saved_share"] == pytest.approx(0.391681, abs=1e-6)
+    assert found["static_peak"] == {"prefill": 22, "decode": 15}
+    assert found["changes"][0] == {
+        "at_s": 5_400.0,
+        "service": "chat-large",
+        "direction": "in",
+        "before": {"prefill": 9, "decode": 7},
+        "after": {"prefill": 8, "decode": 6},
+        "reasons": list(result.changes[0].reasons),
+    }
+    assert found["timeline"]["interval_s"] == 300.0
+    assert list(found["timeline"]["series"]) == list(result.timeline.series)
+    assert found["timeline"]["instances"]["prefill"]["ready"] == list(
+        result.timeline.instances["prefill"]["ready"]
+    )
+    assert found["wall_s"] == 12.346
+
+
+def test_what_is_unknown_is_null_and_what_is_absent_is_empty() -> None:
+    found = json.loads(result_json(an_empty_run(), None))
+    unknown = {name for name, value in found.items() if value is None}
+    assert unknown == {
+        "slo_attainment",
+        "gpu_hours_static_peak",
+        "gpu_hours_saved_share",
+        "ttft_p50_s",
+        "ttft_p99_s",
+        "tbt_p50_s",
+        "tbt_p99_s",
+        "wall_s",
+    }
+    assert found["changes"] == []
+    assert found["static_peak"] == {}
+
+
+def test_two_runs_differ_in_the_last_line_only() -> None:
+    first = result_json(a_day(), 1.0).splitlines()
+    second = result_json(a_day(), 2.0).splitlines()
+    assert first[:-2] == second[:-2]
+    assert first[-2:] == ['  "wall_s": 1.0', "}"]
+
+
+def test_the_file_of_a_day_by_the_minute_stays_small() -> None:
+    assert len(result_json(a_day(intervals=1440), 1.0).encode()) < 500_000
+
+
+def test_text_of_any_language_survives() -> None:
+    result = replace(a_day(), scenario='día "1"\n日')
+    assert json.loads(result_json(result, None))["scenario"] == 'día "1"\n日'
+
+
+@pytest.mark.parametrize("figure", [float("nan"), float("inf")])
+def test_a_figure_json_cannot_say_is_refused(figure: float) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        result_json(replace(a_day(), gpu_hours=figure), None)
+
+
+@pytest.mark.parametrize(
+    ("value", "want"),
+    [
+        pytest.param(None, "null", id="unknown stays unknown"),
+        pytest.param(0.0, "0", id="zero"),
+        pytest.param(26_712.345_678, "26712.3", id="six significant digits"),
+        pytest.param(0.000_123_456_789, "0.000123457", id="small figures keep their digits"),
+        pytest.param(1_234_567.0, "1234570", id="large figures are rounded too"),
+    ],
+)
+def test_rounding(value: float | None, want: str) -> None:
+    assert json.dumps(rounded(value)) == want

@@ -1,0 +1,138 @@
+"""Figures in words, in the terminal table and elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from heteroscale.report.figures import (
+    clock_text,
+    counts_text,
+    headline,
+    moves_text,
+    saved_share,
+    seconds_text,
+    share_text,
+    short_count,
+    span_text,
+)
+from heteroscale.report.table import summary
+from heteroscale.sim.result import Change, SimulationResult
+from tests.unit.report.results import a_day, an_empty_run
+
+
+def printed(result: SimulationResult) -> list[str]:
+    """Return the lines a terminal of 110 columns would show, without colour."""
+    out = StringIO()
+    Console(width=110, file=out).print(summary(result))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+def test_the_table_of_a_day() -> None:
+    assert printed(a_day()) == [
+        "paper-day  policy proportional decode tps, seed 7, 24 h simulated",
+        "GPU-hours saved             39.2 %  4,322 against 7,104 fixed (22 prefill + 15 decode)",
+        "SLO attained               99.63 %  TTFT ≤ 1 s, mean gap ≤ 40 ms",
+        "TTFT p99                    874 ms  median 212 ms, SLO 1 s",
+        "TBT p99                    41.7 ms  median 22.1 ms, SLO 40 ms",
+        "Requests                       9 M  4,000 still running, 6,000 refused",
+        "Tokens in / out    27 bn / 3.15 bn  27 bn / 3.15 bn completed",
+        "Changes                         12  0 reversals in 5,760 ticks",
+        "Outside the ratio            0.1 %  of ticks had a role's supply beyond its tolerance",
+        "                      arrived       completed     running     refused",
+        "requests            9,000,000       8,990,000       4,000       6,000",
+        "input tokens   27,000,000,000  26,970,000,000  12,000,000  18,000,000",
+        "output tokens   3,150,000,000   3,146,500,000   1,400,000   2,100,000",
+    ]
+
+
+def test_nothing_arrived_is_told_with_dashes_not_zeros() -> None:
+    lines = printed(an_empty_run())
+    assert lines[1].split(maxsplit=1) == ["GPU-hours", "4,322  no fixed fleet to compare with"]
+    assert [line.split()[2] for line in lines[2:5]] == ["–", "–", "–"]
+
+
+def test_a_fleet_larger_than_the_fixed_one_carries_a_mark() -> None:
+    worse = replace(a_day(), gpu_hours=8_000.0)
+    assert headline(worse)[0].good is False
+    assert "-12.6 % ✗" in printed(worse)[1]
+
+
+@pytest.mark.parametrize(
+    ("used", "fixed", "want"),
+    [
+        pytest.param(60.0, 100.0, 0.4, id="saved"),
+        pytest.param(120.0, 100.0, -0.2, id="spent more"),
+        pytest.param(60.0, None, None, id="not searched"),
+        pytest.param(0.0, 0.0, None, id="nothing to compare with"),
+    ],
+)
+def test_saved_share(used: float, fixed: float | None, want: float | None) -> None:
+    result = replace(a_day(), gpu_hours=used, gpu_hours_static_peak=fixed)
+    assert saved_share(result) == (want if want is None else pytest.approx(want))
+
+
+@pytest.mark.parametrize(
+    ("share", "digits", "want"),
+    [
+        pytest.param(0.413, 1, "41.3 %", id="plain"),
+        pytest.param(1.0, 2, "100.00 %", id="all"),
+        pytest.param(0.999_98, 2, "99.99 %", id="almost all is not all"),
+        pytest.param(0.0, 1, "0.0 %", id="none"),
+    ],
+)
+def test_share_text(share: float, digits: int, want: str) -> None:
+    assert share_text(share, digits) == want
+
+
+@pytest.mark.parametrize(
+    ("value_s", "want"),
+    [
+        pytest.param(None, "–", id="unknown"),
+        pytest.param(0.0221, "22.1 ms", id="a gap"),
+        pytest.param(0.9996, "1 s", id="rounds up into the next unit"),
+        pytest.param(1.25, "1.25 s", id="a little over a second"),
+        pytest.param(1234.0, "1,234 s", id="a queue that never ends"),
+    ],
+)
+def test_seconds_text(value_s: float | None, want: str) -> None:
+    assert seconds_text(value_s) == want
+
+
+@pytest.mark.parametrize(
+    ("count", "want"),
+    [(0, "0"), (9_999, "9,999"), (12_340, "12.3 k"), (8_990_000, "8.99 M"), (3 * 10**9, "3 bn")],
+)
+def test_short_count(count: int, want: str) -> None:
+    assert short_count(count) == want
+
+
+@pytest.mark.parametrize(
+    ("simulated_s", "want"),
+    [(90.0, "90 s"), (600.0, "10 min"), (86_400.0, "24 h"), (604_800.0, "7 days")],
+)
+def test_span_text(simulated_s: float, want: str) -> None:
+    assert span_text(simulated_s) == want
+
+
+def test_a_moment_carries_its_date_only_when_there_are_several() -> None:
+    day = a_day()
+    assert clock_text(day, 5_400.0) == "01:30:00"
+    assert clock_text(replace(day, simulated_s=604_800.0), 5_400.0) == "02 Dec 01:30:00"
+
+
+def test_counts_and_moves_name_every_role() -> None:
+    assert counts_text({"prefill": 22, "decode": 15}) == "22 prefill + 15 decode"
+    assert counts_text({}) == "fleet"
+    change = Change(
+        at_s=0.0,
+        service="chat",
+        direction="out",
+        before={"decode": 7},
+        after={"prefill/ffn": 4, "decode": 8},
+        reasons=(),
+    )
+    assert moves_text(change) == "decode 7 → 8, prefill/ffn 0 → 4"
