@@ -1,0 +1,25 @@
+"""The `heteroscale` command: reads arguments, calls one function, prints; decides nothing.
+
+One file per command; its name here is all it takes to register it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from heteroscale.cli.root import app
+
+#: in the order of the help page; each is the module of the same name
+COMMANDS = ("simulate", "replay", "explain", "validate", "schema")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit; `arguments` are the process's own unless given."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    # Only the command that is asked for is imported: checking a file needs no simulator.
+    wanted = [command for command in COMMANDS if words[:1] == [command]]
+    for command in wanted or COMMANDS:
+        import_module(f"heteroscale.cli.{command}")
+    app(words, prog_name="heteroscale")

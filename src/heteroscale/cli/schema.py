@@ -1,0 +1,28 @@
+"""`heteroscale schema`: what the files may hold, for editors, programs and the documentation."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from heteroscale.cli.root import app
+from heteroscale.config.reference import reference
+from heteroscale.config.schema import json_schema
+
+
+@app.command()
+def schema(
+    kind: Annotated[
+        str, typer.Argument(metavar="[services|scenario]", help="Which file to describe.")
+    ] = "services",
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the reference page of both files instead.")
+    ] = False,
+) -> None:
+    """Print the JSON Schema of a services or scenario file."""
+    if markdown:
+        print(reference(), end="")
+    else:
+        print(json.dumps(json_schema(kind), indent=2, ensure_ascii=False))

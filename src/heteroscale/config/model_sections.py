@@ -1,0 +1,93 @@
+"""The `model` section of a scenario: what is served, and what engines reach of the hardware.
+
+Keys are the roofline's own words (performance/models.py, performance/roofline.py); this room may
+not import that one, so a test holds the two equal.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from heteroscale.config.fields import (
+    Count,
+    NonNegative,
+    Part,
+    Positive,
+    Section,
+    Text,
+    need,
+    optional,
+)
+
+
+class WeightTypeName(StrEnum):
+    """How weights are stored."""
+
+    BF16 = "bf16"
+    FP8 = "fp8"
+
+
+class GroupedAttentionSection(Section):
+    """Multi-head attention with shared KV heads."""
+
+    heads: Count = need("query heads of a layer")
+    kv_heads: Count = need("key/value heads of a layer; at most heads")
+    head_dim: Count = need("width of one head")
+
+
+class LatentAttentionSection(Section):
+    """Multi-head latent attention: one compressed KV for all heads."""
+
+    heads: Count = need("query heads of a layer")
+    qk_dim: Count = need("width of one head's query and key")
+    v_dim: Count = need("width of one head's value")
+    latent_dim: Count = need("width of the compressed KV")
+    rope_dim: Count = need("width of the rotary key beside it")
+
+
+class AttentionSection(Section):
+    """Exactly one of the two kinds."""
+
+    grouped: GroupedAttentionSection | None = optional(None, "shared KV heads (GQA, MHA)")
+    latent: LatentAttentionSection | None = optional(None, "compressed KV (MLA)")
+
+
+class ModelShapeSection(Section):
+    """A model by its figures, for the roofline."""
+
+    parameters_total: Positive = need("everything kept in memory")
+    parameters_active: Positive = need("multiplied for each token; at most the total")
+    layers: Count = need("transformer layers")
+    hidden: Count = need("width of the residual stream")
+    vocabulary: Count = need("entries of the token table")
+    attention: AttentionSection = need("kind and size of attention")
+    weights: Annotated[WeightTypeName, Field(strict=False)] = need("how weights are stored")
+    is_expert_parallel: bool = optional(
+        False, "spread over GPUs by experts, exchange hidden, instead of by tensor parallelism"
+    )
+
+
+class EfficiencySection(Section):
+    """What engines reach of the data sheet; null = the roofline's own figure."""
+
+    compute: Part | None = optional(None, "share of the FLOP/s")
+    weight_bandwidth: Part | None = optional(None, "share of the memory bandwidth, reading weights")
+    kv_bandwidth: Part | None = optional(None, "share of the memory bandwidth, reading KV")
+    all_reduce_bandwidth: Part | None = optional(None, "share of the one-way interconnect")
+    all_reduce_s: NonNegative | None = optional(None, "one small all-reduce")
+    host_s: NonNegative | None = optional(None, "host work of a batch or step, no kernel running")
+    sequence_s: NonNegative | None = optional(None, "cost of each sequence of a decode step")
+    memory: Part | None = optional(None, "share of GPU memory for weights and KV")
+    prefill_occupancy: Part | None = optional(None, "SM activity ÷ utilization of prefill")
+    decode_occupancy: Part | None = optional(None, "SM activity ÷ utilization of decode")
+
+
+class ModelSection(Section):
+    """What is served: a built-in model by name, or a shape."""
+
+    name: Text | None = optional(None, "built-in model, e.g. moe-540b-a27b")
+    shape: ModelShapeSection | None = optional(None, "figures of another model")
+    efficiency: EfficiencySection = optional(EfficiencySection(), "what engines reach of the GPUs")

@@ -1,0 +1,166 @@
+"""What makes a scenario impossible: contradictions, and fleets that its nodes cannot hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from heteroscale.config.policy_rules import leaf_rule
+from heteroscale.config.rules import leaf_roles, levels_of, service_rules, within_bounds
+from heteroscale.config.services import stage_of
+from heteroscale.config.view import Fault, View
+from heteroscale.entities.service import Stage
+
+_TRAFFIC = ("rate_curve", "trace", "generator")
+#: S0, S1 and S2 of the simulated network
+_LEVELS = 3
+_GPUS_PER_NODE_DEFAULT = 8
+
+
+def scenario_rules(file: View) -> Iterator[Fault]:
+    """Yield what is wrong between the fields of a scenario file."""
+    levels = levels_of(file.at("fleet"))
+    if levels and len(levels) != _LEVELS:
+        rule = f"must have {_LEVELS} entries: the simulated network has three levels of switches"
+        yield Fault(view=file.at("fleet", "levels"), rule=rule, shown=False)
+    yield from service_rules(file.at("service"), levels)
+    yield from _traffic_rules(file)
+    yield from _model_rules(file.at("model"))
+    yield from _role_rules(file.at("service", "group", "roles"))
+    leaves = leaf_roles(file.at("service", "group", "roles"))
+    yield from _initial_rules(file.at("initial"), leaves)
+    yield from _hardware_rules(file, leaves)
+    scrape_s = file.at("metrics", "scrape_interval_s").number(15.0)
+    window_s = file.at("metrics", "window_s").number(60.0)
+    if scrape_s is not None and window_s is not None and window_s < scrape_s:
+        rule = f"must be ≥ scrape_interval_s ({scrape_s:g})"
+        yield Fault(view=file.at("metrics", "window_s"), rule=rule)
+
+
+def _one_of(section: View, keys: tuple[str, ...]) -> Iterator[Fault]:
+    if not isinstance(section.value, dict):
+        return
+    chosen = [key for key in keys if section.at(key).value is not None]
+    if len(chosen) != 1:
+        rule = f"must have exactly one of {', '.join(keys)}"
+        found = f"{rule}, got {' and '.join(chosen)}" if chosen else rule
+        yield Fault(view=section, rule=found, shown=False)
+
+
+def _traffic_rules(file: View) -> Iterator[Fault]:
+    traffic = file.at("traffic")
+    yield from _one_of(traffic, _TRAFFIC)
+    generator = traffic.at("generator")
+    if not isinstance(generator.value, dict):
+        return
+    duration = file.at("duration_s")
+    if duration.value is None:
+        yield Fault(view=duration, rule="is required with traffic.generator", shown=False)
+    for key in ("rate_rps", "input", "output"):
+        if generator.at("preset").value is None and generator.at(key).value is None:
+            yield Fault(view=generator.at(key), rule="is required without a preset", shown=False)
+    end_s = duration.number()
+    for event in (*generator.at("bursts").items(), *generator.at("steps").items()):
+        at_s = event.at("at_s").number()
+        if at_s is not None and end_s is not None and at_s >= end_s:
+            yield Fault(view=event.at("at_s"), rule=f"must be < duration_s ({end_s:g})")
+
+
+def _model_rules(model: View) -> Iterator[Fault]:
+    yield from _one_of(model, ("name", "shape"))
+    shape = model.at("shape")
+    attention = shape.at("attention")
+    yield from _one_of(attention, ("grouped", "latent"))
+    yield from _at_most(shape, "parameters_active", "parameters_total")
+    yield from _at_most(attention.at("grouped"), "kv_heads", "heads")
+
+
+def _at_most(section: View, lower: str, upper: str) -> Iterator[Fault]:
+    limit, value = section.at(upper).number(), section.at(lower).number()
+    if limit is not None and value is not None and value > limit:
+        yield Fault(view=section.at(lower), rule=f"must be ≤ {upper} ({limit:g})")
+
+
+def _role_rules(roles: View) -> Iterator[Fault]:
+    """Yield a fault unless the simulator can serve these roles: one prefill and one decode."""
+    if not roles.entries():
+        return
+    stages = [stage_of(name, role.at("stage").text(), None) for name, role in roles.entries()]
+    nested = any(role.at("roles").entries() for _, role in roles.entries())
+    if nested or None in stages or sorted(filter(None, stages)) != [Stage.DECODE, Stage.PREFILL]:
+        rule = "must be one prefill and one decode role without roles inside, to be simulated"
+        yield Fault(view=roles, rule=rule, shown=False)
+
+
+def _initial_rules(initial: View, leaves: dict[str, View]) -> Iterator[Fault]:
+    if not leaves or not isinstance(initial.value, dict):
+        return
+    for role in leaves:
+        if not initial.at(role).written:
+            rule = "is required: every role with instances must be named"
+            yield Fault(view=initial.at(role), rule=rule, shown=False)
+    for role, count in initial.entries():
+        if role in leaves:
+            yield from within_bounds(count, leaves[role])
+        else:
+            yield Fault(view=count, rule=leaf_rule(tuple(leaves)), shown=False)
+
+
+def _hardware_rules(file: View, leaves: dict[str, View]) -> Iterator[Fault]:
+    sizes = _node_sizes(file.at("nodes"))
+    if not sizes:
+        return
+    for leaf in leaves.values():
+        for option in leaf.at("accelerators").items():
+            kind, gpus = option.at("type").text(), option.at("gpus").number()
+            if kind is not None and kind not in sizes:
+                rule = f"must be an accelerator of the nodes: {', '.join(sizes)}"
+                yield Fault(view=option.at("type"), rule=rule)
+            elif kind is not None and gpus is not None and gpus > max(sizes[kind]):
+                rule = f"must be ≤ {max(sizes[kind])}, the GPUs of the largest {kind} node"
+                yield Fault(view=option.at("gpus"), rule=rule)
+    yield from _room_rules(file.at("initial"), leaves, sizes)
+
+
+def _room_rules(
+    initial: View, leaves: dict[str, View], sizes: dict[str, list[int]]
+) -> Iterator[Fault]:
+    """Yield a fault for each role whose first instances find no room; larger ones go first."""
+    wanted: list[tuple[int, str, str, int]] = []
+    for role, leaf in leaves.items():
+        option = next(leaf.at("accelerators").items(), leaf.at("accelerators"))
+        kind, count = option.at("type").text(), initial.at(role).number()
+        gpus, nodes = option.at("gpus").number(), option.at("nodes").number(1)
+        if kind not in sizes or count is None or gpus is None or nodes is None:
+            continue
+        if 1 <= gpus <= max(sizes[kind]):
+            wanted.append((int(gpus), role, kind, int(count * nodes)))
+    free = {kind: sorted(gpus) for kind, gpus in sizes.items()}
+    for gpus, role, kind, pieces in sorted(wanted, reverse=True):
+        room = sum(left // gpus for left in free[kind])
+        if room < pieces:
+            rule = f"must fit the nodes: {len(free[kind])} {kind} nodes have room for {room} of"
+            yield Fault(view=initial.at(role), rule=f"{rule} {pieces} × {gpus} GPUs")
+            continue
+        free[kind] = _without(free[kind], gpus, pieces)
+
+
+def _without(free: list[int], gpus: int, pieces: int) -> list[int]:
+    """Return what is left free on each node after pieces of one size are taken, first fit."""
+    left: list[int] = []
+    for size in free:
+        taken = min(pieces, size // gpus)
+        pieces -= taken
+        left.append(size - taken * gpus)
+    return left
+
+
+def _node_sizes(nodes: View) -> dict[str, list[int]]:
+    """Return accelerator → GPUs of each node; empty while any of it is unknown."""
+    sizes: dict[str, list[int]] = {}
+    for section in nodes.items():
+        kind, count = section.at("accelerator").text(), section.at("nodes").number()
+        gpus = section.at("gpus_per_node").number(_GPUS_PER_NODE_DEFAULT)
+        if kind is None or count is None or gpus is None:
+            return {}
+        sizes.setdefault(kind, []).extend([int(gpus)] * int(count))
+    return sizes

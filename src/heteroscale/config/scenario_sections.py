@@ -1,0 +1,214 @@
+"""The scenario file: one service, the traffic it gets, and the simulated world it stands in."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from heteroscale.config.fields import (
+    Count,
+    CountOrZero,
+    Name,
+    NonNegative,
+    Positive,
+    Section,
+    Text,
+    broken,
+    need,
+    optional,
+)
+from heteroscale.config.model_sections import ModelSection
+from heteroscale.config.services import FleetSection, ServiceSection
+
+#: int64 picoseconds end after 106 days.
+MAX_RUN_S = 100 * 86_400
+Duration = Annotated[float, Field(gt=0, le=MAX_RUN_S)]
+Tokens = Annotated[float, Field(ge=1, le=10_000_000)]
+#: of a lognormal; 4 already spreads lengths over seven orders of magnitude
+Sigma = Annotated[float, Field(ge=0, le=4)]
+
+
+def _instant(text: str) -> str:
+    """Return the text of a time that says which zone it is in."""
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise broken("must be an ISO 8601 time with a zone, e.g. 2025-06-02T00:00:00Z")
+    return text
+
+
+class TraceFormatName(StrEnum):
+    """How a trace file is written."""
+
+    AUTO = "auto"
+    AZURE = "azure"
+    MOONCAKE = "mooncake"
+    CSV = "csv"
+
+
+class RateCurveSection(Section):
+    """Traffic that follows a curve of the day, with lognormal lengths."""
+
+    curve: Text = optional("paper_day", "name of a built-in curve, or path of a curve file (*.csv)")
+    peak_rps: Positive = need("requests/s where the curve is highest")
+    input_tokens_mean: Tokens = need("mean prompt length over the day")
+    output_tokens_mean: Tokens = need("mean answer length")
+    input_sigma: Sigma = optional(0.6, "sigma of the lognormal prompt length")
+    output_sigma: Sigma = optional(0.6, "sigma of the lognormal answer length")
+    follow_mix: bool = optional(True, "whether prompt length follows the curve's prefill : decode")
+    gap_shape: Positive = optional(1.0, "gamma shape of the gaps; 1 = Poisson, less = burstier")
+
+
+class TraceSection(Section):
+    """Requests from a file, with their real gaps."""
+
+    path: Text | None = optional(
+        None, "relative to the scenario's folder; null = given on the command line with --trace"
+    )
+    format: Annotated[TraceFormatName, Field(strict=False)] = optional(
+        TraceFormatName.AUTO, "auto, azure, mooncake or csv"
+    )
+    speedup: Positive = optional(1.0, "gaps are divided by it")
+    repeat: Count = optional(1, "copies one after another")
+
+
+class LengthSection(Section):
+    """Lognormal lengths."""
+
+    mean_tokens: Tokens = need("mean length")
+    sigma: Sigma = need("sigma of the logarithm; 0 = always the mean")
+
+
+class DriftSection(Section):
+    """Prompt length times exp(amplitude · sin(2π(t − phase_s) / period_s))."""
+
+    amplitude: NonNegative = need("of the logarithm; 0.1 swings by about 10 %")
+    period_s: Annotated[float, Field(ge=60)] = need("length of one swing")
+    phase_s: NonNegative = optional(0.0, "shift of the swing's start")
+
+
+class BurstSection(Section):
+    """A time in which requests come faster or slower."""
+
+    at_s: NonNegative = need("start, after the start of the run")
+    duration_s: Positive = need("length")
+    factor: NonNegative = need("times the rate without it")
+
+
+class StepSection(Section):
+    """A rate that changes for good."""
+
+    at_s: NonNegative = need("when, after the start of the run")
+    factor: NonNegative = need("times the rate before")
+
+
+class GeneratorSection(Section):
+    """Synthetic traffic from published statistics or from figures of one's own."""
+
+    preset: Text | None = optional(
+        None, "built-in statistics, e.g. azure2023_conv; what is written beside it wins"
+    )
+    rate_rps: Positive | None = optional(None, "mean requests/s; needed without a preset")
+    gap_shape: Positive | None = optional(None, "gamma shape of the gaps; null = preset's, or 1")
+    input: LengthSection | None = optional(None, "prompt length; needed without a preset")
+    output: LengthSection | None = optional(None, "answer length; needed without a preset")
+    drift: DriftSection | None = optional(None, "null = prompts do not drift")
+    bursts: tuple[BurstSection, ...] = optional((), "times of other traffic, inside the run")
+    steps: tuple[StepSection, ...] = optional((), "lasting changes of the rate, inside the run")
+
+
+class TrafficSection(Section):
+    """Where requests come from: exactly one of the three."""
+
+    rate_curve: RateCurveSection | None = optional(None, "a curve of the day")
+    trace: TraceSection | None = optional(None, "a file of requests")
+    generator: GeneratorSection | None = optional(None, "synthetic requests")
+
+
+class ServingSection(Section):
+    """How the simulated engines serve."""
+
+    prefill_token_budget: Count = optional(8192, "prompt tokens of one prefill batch")
+    decode_max_batch: Count = optional(128, "sequences of one decode step")
+    admission_limit: Count = optional(
+        256, "requests waiting per prefill instance in rotation above which a request is refused"
+    )
+
+
+class NodesSection(Section):
+    """Equal nodes of one sub-cluster, wired in equal parts."""
+
+    subcluster: Name = optional("main", "sub-cluster they belong to")
+    accelerator: Text = need("accelerator type, e.g. H20")
+    nodes: Annotated[int, Field(ge=1, le=100_000)] = need("how many")
+    gpus_per_node: Count = optional(8, "GPUs of each")
+    nodes_per_s0: Count = optional(4, "nodes under one rack switch (S0)")
+    s0_per_s1: Count = optional(4, "S0 under one S1")
+    s1_per_s2: Count = optional(8, "S1 under one S2")
+
+
+class LinkSection(Section):
+    """A KV transfer over one network distance."""
+
+    gb_per_s: Positive = need("bandwidth, 10⁹ bytes/s")
+    latency_s: NonNegative = need("time before the first byte")
+
+
+class NetworkSection(Section):
+    """KV transfer by the narrowest thing that both ends share. Placeholder figures."""
+
+    node: LinkSection = optional(LinkSection(gb_per_s=200.0, latency_s=5e-6), "same node")
+    S0: LinkSection = optional(LinkSection(gb_per_s=50.0, latency_s=10e-6), "same rack switch")
+    S1: LinkSection = optional(LinkSection(gb_per_s=50.0, latency_s=15e-6), "same S1")
+    S2: LinkSection = optional(LinkSection(gb_per_s=40.0, latency_s=20e-6), "same S2")
+    subcluster: LinkSection = optional(
+        LinkSection(gb_per_s=20.0, latency_s=50e-6), "same sub-cluster"
+    )
+    other: LinkSection = optional(
+        LinkSection(gb_per_s=5.0, latency_s=1e-3), "different sub-clusters"
+    )
+
+
+class MetricsSection(Section):
+    """How signals are sampled, as Prometheus would."""
+
+    scrape_interval_s: Positive = optional(15.0, "time between samples")
+    window_s: Positive = optional(60.0, "span of rates and quantiles; at least one scrape")
+
+
+class StaticPeakSection(Section):
+    """The smallest fixed fleet that attains as much, found by search, to compare with."""
+
+    search: bool = optional(True, "whether to search")
+    busiest_hours: Positive = optional(2.0, "hours of the run that the search looks at")
+
+
+class ScenarioFile(Section):
+    """The whole scenario file."""
+
+    name: Name = need("names the run in reports")
+    seed: CountOrZero = optional(1, "of every random draw; the same seed gives the same run")
+    start: Annotated[str, AfterValidator(_instant)] = optional(
+        "2025-06-02T00:00:00Z", "when the run starts; schedules see this day"
+    )
+    duration_s: Duration | None = optional(
+        None, "where the run ends; null = with the trace, or after the curve's day"
+    )
+    fleet: FleetSection = optional(FleetSection(), "settings of the controller")
+    service: ServiceSection = need("the service, as in a services file")
+    traffic: TrafficSection = need("where requests come from")
+    model: ModelSection = need("what is served")
+    serving: ServingSection = optional(ServingSection(), "how engines serve")
+    nodes: Annotated[tuple[NodesSection, ...], Field(min_length=1)] = need("the hardware")
+    network: NetworkSection = optional(NetworkSection(), "KV transfer by distance")
+    start_up_s: NonNegative = optional(195.0, "from running a new instance to being ready")
+    initial: Mapping[str, Count] = need("leaf role → instances at the start, every leaf named")
+    metrics: MetricsSection = optional(MetricsSection(), "how signals are sampled")
+    static_peak: StaticPeakSection = optional(StaticPeakSection(), "the fleet to compare with")
+    timeline_interval_s: Positive = optional(60.0, "step of the plotted series")

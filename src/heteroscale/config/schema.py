@@ -1,0 +1,28 @@
+"""JSON Schema of the files, for editors and other programs; from the same models that read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from heteroscale.config.fields import Section
+from heteroscale.config.scenario_sections import ScenarioFile
+from heteroscale.config.services import ServicesFile
+from heteroscale.errors import ConfigError, Problem
+
+#: kind of file → its model
+FILES: dict[str, type[Section]] = {"services": ServicesFile, "scenario": ScenarioFile}
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema(kind: str = "services") -> dict[str, Any]:
+    """Return the JSON Schema of a services or scenario file.
+
+    Rules between fields are not in it: `heteroscale validate` knows them all.
+
+    Raises:
+        ConfigError: there is no such kind of file.
+    """
+    if kind not in FILES:
+        rule = f"must be one of {', '.join(FILES)}"
+        raise ConfigError([Problem(path="kind", rule=rule, value=kind)])
+    return {"$schema": _DIALECT, **FILES[kind].model_json_schema()}
