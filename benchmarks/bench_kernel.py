@@ -1,0 +1,161 @@
+"""Speed of the event kernel alone, on loads like the public traces; prints JSON, a line a load."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from heteroscale.performance.model import StepCoefficients
+from heteroscale.sim.serving import AdvanceStatus, NetworkTable, Serving
+from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk
+
+CHUNK = 65_536
+TICK_S = 15
+
+# Like Llama-3 70B at TP8 on H100: 8.9 ms at batch 1, 70 µs per prefilled token.
+SPEED = StepCoefficients(
+    prefill_base_ps=8_000_000_000,
+    prefill_per_token_ps=52_000_000,
+    prefill_per_token2_ps=600,
+    decode_base_ps=8_400_000_000,
+    decode_per_sequence_ps=40_000_000,
+    decode_per_kv_token_ps=24_000,
+    prefill_host_ps=1_500_000_000,
+    decode_host_ps=1_000_000_000,
+    kv_capacity_tokens=1_200_000,
+    kv_bytes_per_token=327_680,
+    prefill_occupancy=0.8,
+    decode_occupancy=0.4,
+)
+NETWORK = NetworkTable(
+    latency_ps=(10_000_000, 20_000_000, 20_000_000, 30_000_000, 50_000_000, 500_000_000),
+    fs_per_byte=(2_222, 40_000, 40_000, 40_000, 80_000, 400_000),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """A stationary Poisson load with lognormal lengths, and the fleet that carries it."""
+
+    rate_rps: float
+    input_mean: float
+    output_mean: float
+    sigma: float
+    prefill: int
+    decode: int
+    prefill_per_token_ps: int = SPEED.prefill_per_token_ps
+
+
+#: the first two: the lengths of the Azure 2023 conversation trace; the last: the paper's service
+LOADS = {
+    "azure-native": Load(
+        rate_rps=5.53, input_mean=1155, output_mean=211, sigma=0.9, prefill=25, decode=15
+    ),
+    "azure-70rps": Load(
+        rate_rps=70, input_mean=1155, output_mean=211, sigma=0.9, prefill=25, decode=15
+    ),
+    "paper-190rps": Load(
+        rate_rps=190,
+        input_mean=3000,
+        output_mean=350,
+        sigma=0.6,
+        prefill=23,
+        decode=18,
+        prefill_per_token_ps=24_000_000,
+    ),
+}
+
+
+def requests_of(load: Load, count: int) -> ArrivalChunk:
+    """Return the load's first requests, the same ones every time."""
+    draw = np.random.default_rng(7)
+    gaps = draw.exponential(PS_PER_S / load.rate_rps, count)
+    shift = load.sigma**2 / 2
+    inputs = draw.lognormal(np.log(load.input_mean) - shift, load.sigma, count)
+    outputs = draw.lognormal(np.log(load.output_mean) - shift, load.sigma, count)
+    return ArrivalChunk(
+        arrival_ps=np.cumsum(gaps.astype(np.int64)),
+        input_tokens=np.clip(inputs, 1, 32_000).astype(np.int32),
+        output_tokens=np.clip(outputs, 1, 4_000).astype(np.int32),
+    )
+
+
+def plane_of(load: Load) -> Serving:
+    """Return the load's fleet: one group, every instance on its own node under one S2."""
+    serving = Serving(
+        prefill_token_budget=8192,
+        decode_max_batch=256,
+        admission_limit=64,
+        slo_ttft_ps=PS_PER_S,
+        slo_tbt_ps=PS_PER_S // 25,
+        network=NETWORK,
+    )
+    speed = replace(SPEED, prefill_per_token_ps=load.prefill_per_token_ps)
+    for index in range(load.prefill + load.decode):
+        role = "prefill" if index < load.prefill else "decode"
+        location = (0, 0, index // 8, index // 2, index)
+        serving.add_instance(role, speed, group=0, location=location, in_rotation=True)
+    return serving
+
+
+def seconds_of(load: Load, trace: ArrivalChunk) -> tuple[float, Serving]:
+    """Return the wall seconds of the whole trace, counters read every tick."""
+    serving = plane_of(load)
+    at = 0
+    until_ps = 0
+    begun_s = time.perf_counter()
+    while not serving.idle:
+        until_ps += TICK_S * PS_PER_S
+        while serving.advance(until_ps) is AdvanceStatus.NEEDS_ARRIVALS:
+            serving.feed(
+                ArrivalChunk(
+                    arrival_ps=trace.arrival_ps[at : at + CHUNK],
+                    input_tokens=trace.input_tokens[at : at + CHUNK],
+                    output_tokens=trace.output_tokens[at : at + CHUNK],
+                )
+            )
+            at += CHUNK
+            if at >= len(trace.arrival_ps):
+                serving.close_arrivals()
+        serving.counters(until_ps)
+    return time.perf_counter() - begun_s, serving
+
+
+def main() -> None:
+    """Run each load and print what it took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=500_000)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--load", choices=LOADS, action="append")
+    arguments = parser.parse_args()
+    begun_s = time.perf_counter()
+    seconds_of(LOADS["azure-70rps"], requests_of(LOADS["azure-70rps"], 100))
+    print(json.dumps({"compile_s": round(time.perf_counter() - begun_s, 3)}))
+    for name in arguments.load or LOADS:
+        load = LOADS[name]
+        trace = requests_of(load, arguments.requests)
+        runs = [seconds_of(load, trace) for _ in range(arguments.repeat)]
+        best_s = min(seconds for seconds, _ in runs)
+        counters = runs[0][1].counters(runs[0][1].now_ps)
+        print(
+            json.dumps(
+                {
+                    "load": name,
+                    "requests": arguments.requests,
+                    "refused": counters.refused.requests,
+                    "attained": counters.attained,
+                    "best_s": round(best_s, 4),
+                    "requests_per_s": round(arguments.requests / best_s),
+                    "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                }
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Compiled discrete-event simulator of P/D serving; it stands exactly where production stands."""

@@ -1,0 +1,216 @@
+"""Makes the kernel's arrays and makes them larger, between two calls of the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import numpy as np
+
+from heteroscale.errors import InvariantViolation
+from heteroscale.performance.model import StepCoefficients
+from heteroscale.sim.kernel_measure import BUCKETS, bucket_edges
+from heteroscale.sim.kernel_state import (
+    DECODE,
+    G_BUDGET,
+    G_COLUMNS,
+    G_DECODE_HEAD,
+    G_EVENTS,
+    G_FREE_SLOT,
+    G_GROUPS,
+    G_IN_ROTATION,
+    G_LIVE,
+    G_PREFILL_HEAD,
+    I_BASE,
+    I_COLUMNS,
+    I_GROUP,
+    I_HOST,
+    I_KV_BYTES,
+    I_KV_CAPACITY,
+    I_LOCATION,
+    I_PER_UNIT,
+    I_PER_UNIT2,
+    I_ROLE,
+    I_VERSION,
+    NONE,
+    PREFILL,
+    R_COLUMNS,
+    R_NEXT,
+    R_REQUEST,
+    V_COLUMNS,
+    Int64Array,
+    State,
+)
+
+# First sizes; each doubles when it is full.
+SLOTS = 1024
+INSTANCES = 16
+EVENTS = 1024
+LOG = 1024
+
+
+def empty_state(network: tuple[tuple[int, ...], tuple[int, ...]], max_batch: int) -> State:
+    """Return a plane without instances at time 0; settings are still to be written."""
+    scalars = np.zeros(G_COLUMNS, np.int64)
+    scalars[[G_FREE_SLOT, G_PREFILL_HEAD, G_DECODE_HEAD]] = NONE
+    instances = np.zeros((INSTANCES, I_COLUMNS), np.int64)
+    instances[:, I_ROLE] = NONE
+    state = State(
+        scalars=scalars,
+        slots=np.zeros((0, R_COLUMNS), np.int64),
+        instances=instances,
+        load=np.zeros(INSTANCES, np.int64),
+        weight=np.ones(INSTANCES, np.int64),
+        finish=np.zeros((INSTANCES, max_batch, 2), np.int64),
+        open_groups=np.zeros(0, np.int64),
+        credit=np.zeros(0, np.int64),
+        group_weight=np.zeros(0, np.int64),
+        route_start=np.zeros((2, 1), np.int64),
+        route=np.zeros((2, 0), np.int64),
+        network=np.array(network, np.int64),
+        events=np.zeros((EVENTS, 3), np.int64),
+        edges=bucket_edges(),
+        ttft=np.zeros(BUCKETS, np.int64),
+        tbt=np.zeros(BUCKETS, np.int64),
+        log=np.zeros((LOG, 4), np.int64),
+        readings=np.zeros((INSTANCES, V_COLUMNS), np.int64),
+        totals=np.zeros((2, V_COLUMNS), np.int64),
+        arrival=np.zeros(0, np.int64),
+        input_tokens=np.zeros(0, np.int32),
+        output_tokens=np.zeros(0, np.int32),
+    )
+    return more_slots(state)
+
+
+def _larger(array: Int64Array, length: int) -> Int64Array:
+    """Return a copy with more rows, the new ones zero."""
+    larger = np.zeros((length, *array.shape[1:]), np.int64)
+    larger[: len(array)] = array
+    return larger
+
+
+def more_slots(state: State) -> State:
+    """Return the state with twice the slots, the new ones first in the free list."""
+    old = len(state.slots)
+    new = max(SLOTS, 2 * old)
+    slots = _larger(state.slots, new)
+    slots[old:, R_REQUEST] = NONE
+    slots[old : new - 1, R_NEXT] = np.arange(old + 1, new)
+    slots[new - 1, R_NEXT] = state.scalars[G_FREE_SLOT]
+    state.scalars[G_FREE_SLOT] = old
+    return state._replace(slots=slots)
+
+
+def more_events(state: State) -> State:
+    """Return the state with room for twice the events and for a batch besides."""
+    scalars = state.scalars
+    batch = int(min(scalars[G_BUDGET], scalars[G_LIVE])) + 4
+    return state._replace(events=_larger(state.events, 2 * len(state.events) + batch))
+
+
+def more_log(state: State) -> State:
+    """Return the state with room for twice the log and for a batch of each role besides."""
+    scalars = state.scalars
+    batch = int(min(scalars[G_BUDGET], scalars[G_LIVE])) + 4 + state.finish.shape[1]
+    return state._replace(log=_larger(state.log, 2 * len(state.log) + 2 * batch))
+
+
+def more_instances(state: State) -> State:
+    """Return the state with room for twice the instances."""
+    old = len(state.instances)
+    instances = _larger(state.instances, 2 * old)
+    instances[old:, I_ROLE] = NONE
+    return state._replace(
+        instances=instances,
+        load=_larger(state.load, 2 * old),
+        weight=_larger(state.weight, 2 * old),
+        finish=_larger(state.finish, 2 * old),
+        readings=_larger(state.readings, 2 * old),
+    )
+
+
+def write_instance(
+    state: State,
+    handle: int,
+    role: int,
+    coefficients: StepCoefficients,
+    group: int,
+    location: tuple[int, int, int, int, int],
+    capacity: int,
+) -> None:
+    """Fill the row of a new, idle instance.
+
+    Raises:
+        InvariantViolation: its steps could take no time, or less than their host part.
+    """
+    times: tuple[int, int, int, int]
+    if role == PREFILL:
+        times = (
+            coefficients.prefill_base_ps,
+            coefficients.prefill_per_token_ps,
+            coefficients.prefill_per_token2_ps,
+            coefficients.prefill_host_ps,
+        )
+    else:
+        times = (
+            coefficients.decode_base_ps,
+            coefficients.decode_per_sequence_ps,
+            coefficients.decode_per_kv_token_ps,
+            coefficients.decode_host_ps,
+        )
+    base, per_unit, per_unit2, host = times
+    if not 0 <= host <= base or base < 1 or per_unit < 0 or per_unit2 < 0:
+        raise InvariantViolation(
+            f"coefficients: base must be > 0 and hold the host part, none negative, got {times}"
+        )
+    if group < 0 or capacity < 1:
+        raise InvariantViolation(f"group must be ≥ 0, capacity ≥ 1, got {group}, {capacity}")
+    row = state.instances[handle]
+    version = row[I_VERSION]  # goes on, so that no old event is taken for a new one
+    row[:] = 0
+    row[I_VERSION] = version
+    row[I_ROLE] = role
+    row[I_GROUP] = group
+    row[I_LOCATION : I_LOCATION + 5] = location
+    row[I_BASE] = base
+    row[I_PER_UNIT] = per_unit
+    row[I_PER_UNIT2] = per_unit2
+    row[I_HOST] = host
+    row[I_KV_CAPACITY] = coefficients.kv_capacity_tokens if role == DECODE else 0
+    row[I_KV_BYTES] = coefficients.kv_bytes_per_token
+    state.load[handle] = 0
+    state.weight[handle] = capacity
+
+
+def write_routes(state: State, rotation: Set[int]) -> State:
+    """Return the state with routes for the instances in rotation, and room to send what waits."""
+    instances = state.instances
+    exists = instances[:, I_ROLE] != NONE
+    groups = int(instances[exists, I_GROUP].max(initial=-1)) + 1
+    groups = max(groups, len(state.credit))
+    credit = _larger(state.credit, groups)
+    group_weight = np.zeros(groups, np.int64)
+    start = np.zeros((2, groups + 1), np.int64)
+    route = np.zeros((2, len(instances)), np.int64)
+    for role in (PREFILL, DECODE):
+        chosen = sorted(
+            (int(instances[i, I_GROUP]), i) for i in rotation if instances[i, I_ROLE] == role
+        )
+        for position, (group, handle) in enumerate(chosen):
+            route[role, position] = handle
+            start[role, group + 1] += 1
+            if role == PREFILL:
+                group_weight[group] += state.weight[handle]
+        start[role] = np.cumsum(start[role])
+    credit[group_weight == 0] = 0
+    scalars = state.scalars
+    scalars[G_GROUPS] = groups
+    scalars[G_IN_ROTATION] = start[PREFILL, groups]
+    room = int(scalars[G_EVENTS] + scalars[G_LIVE]) + len(instances)
+    return state._replace(
+        open_groups=np.flatnonzero(group_weight),
+        credit=credit,
+        group_weight=group_weight,
+        route_start=start,
+        route=route,
+        events=_larger(state.events, max(len(state.events), room)),
+    )

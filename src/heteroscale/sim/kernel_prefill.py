@@ -1,0 +1,183 @@
+"""Prefill: admission, the queues before it, and FCFS batches with a token budget."""
+
+from __future__ import annotations
+
+from heteroscale.sim.jit import inlined, njit
+from heteroscale.sim.kernel_heap import push_event
+from heteroscale.sim.kernel_measure import bucket_of, write_log
+from heteroscale.sim.kernel_requests import complete
+from heteroscale.sim.kernel_route import choose_group, choose_prefill, place_decode, wait_for_decode
+from heteroscale.sim.kernel_state import (
+    G_BUDGET,
+    G_FIRST_TOKENS,
+    G_IN_ROTATION,
+    G_LARGEST_KV,
+    G_LIMIT,
+    G_PREFILL_COUNT,
+    G_PREFILL_HEAD,
+    G_PREFILL_TAIL,
+    G_WAITING,
+    I_BASE,
+    I_BATCH_HEAD,
+    I_BUSY,
+    I_HELD,
+    I_HOST,
+    I_HOST_TIME,
+    I_OUTSTANDING,
+    I_PER_UNIT,
+    I_PER_UNIT2,
+    I_QUEUE_HEAD,
+    I_QUEUE_TAIL,
+    I_QUEUED,
+    I_RUNNING,
+    I_START,
+    I_STEP_TIME,
+    I_TOKENS,
+    KIND_BATCH_END,
+    KIND_SHIFT,
+    LOG_FIRST_TOKEN,
+    NONE,
+    R_ARRIVAL,
+    R_FIRST,
+    R_INPUT,
+    R_NEXT,
+    R_OUTPUT,
+    R_PREFILL,
+    R_REQUEST,
+    Int64Array,
+    State,
+)
+
+
+@inlined
+def refused(scalars: Int64Array, tokens: int) -> bool:
+    """Tell whether a request of so many tokens (input + output) is turned away now."""
+    if 0 < scalars[G_LARGEST_KV] < tokens:
+        return True
+    limit: int = scalars[G_LIMIT] * max(1, scalars[G_IN_ROTATION])
+    waiting: int = scalars[G_WAITING]
+    return waiting >= limit
+
+
+@inlined
+def place_prefill(state: State, slot: int, now: int) -> None:
+    """Route an admitted request, or let it wait for the first instance that comes."""
+    group = choose_group(state)
+    if group == NONE:
+        wait_for_prefill(state, slot)
+    else:
+        queue_prefill(state, slot, choose_prefill(state, group), now)
+
+
+@inlined
+def wait_for_prefill(state: State, slot: int) -> None:
+    """Append a request to the service-level queue."""
+    slots = state.slots
+    scalars = state.scalars
+    slots[slot, R_NEXT] = NONE
+    if scalars[G_PREFILL_COUNT] == 0:
+        scalars[G_PREFILL_HEAD] = slot
+    else:
+        slots[scalars[G_PREFILL_TAIL], R_NEXT] = slot
+    scalars[G_PREFILL_TAIL] = slot
+    scalars[G_PREFILL_COUNT] += 1
+
+
+@njit
+def place_waiting_prefill(state: State, now: int) -> None:
+    """Route the service-level queue, in order, once an instance is in rotation."""
+    scalars = state.scalars
+    if scalars[G_IN_ROTATION] == 0:
+        return
+    slot = scalars[G_PREFILL_HEAD]
+    left = scalars[G_PREFILL_COUNT]
+    scalars[G_PREFILL_COUNT] = 0
+    for _ in range(left):
+        following = state.slots[slot, R_NEXT]
+        place_prefill(state, slot, now)
+        slot = following
+
+
+@inlined
+def queue_prefill(state: State, slot: int, i: int, now: int) -> None:
+    """Append a request to an instance's queue; an idle instance starts at once."""
+    slots = state.slots
+    instances = state.instances
+    slots[slot, R_PREFILL] = i
+    slots[slot, R_NEXT] = NONE
+    state.load[i] += slots[slot, R_INPUT]
+    instances[i, I_OUTSTANDING] += 1
+    if instances[i, I_QUEUED] == 0:
+        instances[i, I_QUEUE_HEAD] = slot
+    else:
+        slots[instances[i, I_QUEUE_TAIL], R_NEXT] = slot
+    instances[i, I_QUEUE_TAIL] = slot
+    instances[i, I_QUEUED] += 1
+    if instances[i, I_RUNNING] == 0:
+        start_batch(state, i, now)
+
+
+@inlined
+def start_batch(state: State, i: int, now: int) -> None:
+    """Start the longest prefix of the queue that fits the budget; its first request always runs."""
+    slots = state.slots
+    instances = state.instances
+    scalars = state.scalars
+    head = instances[i, I_QUEUE_HEAD]
+    queued = instances[i, I_QUEUED]
+    tokens = slots[head, R_INPUT]
+    squares = tokens * tokens
+    last = head
+    count = 1
+    while count < queued:
+        slot = slots[last, R_NEXT]
+        length = slots[slot, R_INPUT]
+        if tokens + length > scalars[G_BUDGET]:
+            break
+        tokens += length
+        squares += length * length
+        last = slot
+        count += 1
+    instances[i, I_QUEUE_HEAD] = slots[last, R_NEXT]
+    instances[i, I_QUEUED] = queued - count
+    scalars[G_WAITING] -= count
+    takes = (
+        instances[i, I_BASE]
+        + instances[i, I_PER_UNIT] * tokens
+        + instances[i, I_PER_UNIT2] * squares
+    )
+    instances[i, I_BATCH_HEAD] = head
+    instances[i, I_RUNNING] = count
+    instances[i, I_START] = now
+    instances[i, I_STEP_TIME] = takes
+    instances[i, I_HELD] = tokens
+    push_event(state.events, scalars, now + takes, (KIND_BATCH_END << KIND_SHIFT) + i, 0)
+
+
+@inlined
+def end_batch(state: State, i: int, now: int) -> None:
+    """Give every request of the batch its first token, send it on, and start the next batch."""
+    slots = state.slots
+    instances = state.instances
+    scalars = state.scalars
+    host = instances[i, I_HOST]
+    instances[i, I_TOKENS] += instances[i, I_HELD]
+    instances[i, I_BUSY] += instances[i, I_STEP_TIME] - host
+    instances[i, I_HOST_TIME] += host
+    state.load[i] -= instances[i, I_HELD]
+    slot = instances[i, I_BATCH_HEAD]
+    scalars[G_FIRST_TOKENS] += instances[i, I_RUNNING]
+    for _ in range(instances[i, I_RUNNING]):
+        following = slots[slot, R_NEXT]
+        slots[slot, R_FIRST] = now
+        state.ttft[bucket_of(now - slots[slot, R_ARRIVAL])] += 1
+        write_log(state.log, scalars, now, LOG_FIRST_TOKEN, slots[slot, R_REQUEST], i)
+        if slots[slot, R_OUTPUT] == 1:
+            instances[i, I_OUTSTANDING] -= 1
+            complete(slots, scalars, state.log, slot, now, i)
+        elif not place_decode(state, slot, now):
+            wait_for_decode(state, slot)
+        slot = following
+    instances[i, I_RUNNING] = 0
+    if instances[i, I_QUEUED] > 0:
+        start_batch(state, i, now)

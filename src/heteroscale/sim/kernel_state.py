@@ -1,0 +1,184 @@
+"""The kernel's memory: which array holds what, and in which column.
+
+Rows, not objects: a request is one row of `slots`, an instance one row of `instances`; queues are
+linked through a column. Everything is int64: times in picoseconds, tokens, indices (−1 = none).
+Python may write here only between two calls of the kernel.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Int64Array = npt.NDArray[np.int64]
+Int32Array = npt.NDArray[np.int32]
+
+NONE = -1
+PREFILL = 0
+DECODE = 1
+
+# Kinds of events in the heap: their order at one instant. An arrival comes after all of them.
+KIND_BOUNDARY = 0  # a run of decode steps ends; id = instance
+KIND_BATCH_END = 1  # a prefill batch ends; id = instance
+KIND_TRANSFER_END = 2  # a request's KV has arrived; id = request
+KIND_SHIFT = 56
+
+# Kinds of rows in the log.
+LOG_ARRIVED = 0
+LOG_REFUSED = 1
+LOG_FIRST_TOKEN = 2
+LOG_KV_ARRIVED = 3
+LOG_JOINED = 4
+LOG_FINISHED = 5
+LOG_RESTARTED = 6
+
+# Why the kernel returned.
+DONE = 0
+NEED_ARRIVALS = 1
+NEED_SLOTS = 2
+NEED_EVENTS = 3
+NEED_LOG = 4
+
+# Columns of `scalars`: settings …
+G_BUDGET = 0
+G_MAX_BATCH = 1
+G_LIMIT = 2
+G_SLO_TTFT = 3
+G_SLO_TBT = 4
+G_LOGGING = 5
+# … the arrivals …
+G_NEXT_ARRIVAL = 6
+G_ARRIVALS = 7
+G_CLOSED = 8
+G_NEXT_REQUEST = 9
+# … the plane now …
+G_NOW = 10
+G_EVENTS = 11
+G_FREE_SLOT = 12
+G_LIVE = 13
+G_LOGGED = 14
+G_GROUPS = 15
+G_CHANGED = 16  # rotation changed since the kernel last ran
+G_IN_ROTATION = 17  # prefill instances
+G_LARGEST_KV = 18
+G_WAITING = 19  # requests that wait for prefill, anywhere
+G_IN_TRANSFER = 20
+G_PREFILL_HEAD = 21  # service-level queues
+G_PREFILL_TAIL = 22
+G_PREFILL_COUNT = 23
+G_DECODE_HEAD = 24
+G_DECODE_TAIL = 25
+G_DECODE_COUNT = 26
+# … and what was counted since the start.
+G_ARRIVED = 27
+G_ARRIVED_INPUT = 28
+G_ARRIVED_OUTPUT = 29
+G_COMPLETED = 30
+G_COMPLETED_INPUT = 31
+G_COMPLETED_OUTPUT = 32
+G_REFUSED = 33
+G_REFUSED_INPUT = 34
+G_REFUSED_OUTPUT = 35
+G_ATTAINED = 36
+G_FIRST_TOKENS = 37
+G_COLUMNS = 38
+
+# Columns of `slots`.
+R_REQUEST = 0  # number of the request in order of arrival; −1 = the slot is free
+R_ARRIVAL = 1
+R_INPUT = 2
+R_OUTPUT = 3
+R_FIRST = 4  # time of the first token; −1 = not yet
+R_NEXT = 5  # next slot of whatever list this one is in
+R_PREFILL = 6
+R_DECODE = 7
+R_COLUMNS = 8
+
+# Columns of `instances`.
+I_ROLE = 0  # −1 = no instance has this handle
+I_GROUP = 1
+I_LOCATION = 2  # five columns, widest first
+I_BASE = 7
+I_PER_UNIT = 8  # prefill: per token; decode: per sequence
+I_PER_UNIT2 = 9  # prefill: per squared length; decode: per KV token
+I_HOST = 10
+I_KV_CAPACITY = 11
+I_KV_BYTES = 12
+I_QUEUE_HEAD = 13
+I_QUEUE_TAIL = 14
+I_QUEUED = 15
+I_OUTSTANDING = 16
+I_RUNNING = 17  # requests of the running batch
+I_BATCH_HEAD = 18  # prefill: the batch; decode: those that joined at the start of this run
+I_JOINERS = 19
+I_START = 20  # of the batch or run
+I_STEP_TIME = 21  # duration of the batch, or of the run's first step
+I_HELD = 22  # tokens of the batch, or KV tokens at the start of the run
+I_GROWTH = 23  # decode: each step of a run takes this much longer than the one before
+I_STEPS = 24  # decode: steps of the run
+I_COUNTED = 25  # decode: steps of the run that are already in the counters
+I_STEP = 26  # decode: steps before this run, since the instance was made
+I_VERSION = 27  # decode: an older boundary event in the heap is void
+I_RESERVED = 28
+I_TOKENS = 29
+I_BUSY = 30
+I_HOST_TIME = 31
+I_IN_ROTATION = 32  # only what is counted; routing has its own arrays
+I_COLUMNS = 33
+
+# Columns of `readings` and `totals`, written by `measure`.
+V_TOKENS = 0
+V_BUSY = 1
+V_HOST = 2
+V_WAITING = 3
+V_RUNNING = 4
+V_OUTSTANDING = 5
+V_RESERVED = 6
+V_USED = 7
+V_CAPACITY = 8
+V_IN_ROTATION = 9
+V_INSTANCES = 10
+V_COLUMNS = 11
+
+
+class State(NamedTuple):
+    """Every array of one serving plane."""
+
+    scalars: Int64Array
+    #: [slot, column]
+    slots: Int64Array
+    #: [handle, column]
+    instances: Int64Array
+    #: [handle]: tokens assigned and not finished; its weight in routing
+    load: Int64Array
+    weight: Int64Array
+    #: [handle, position, (finish step, slot)]: a heap per decode instance
+    finish: Int64Array
+    #: groups with prefill in rotation, ascending
+    open_groups: Int64Array
+    #: [group]: of the smooth weighted round robin; prefill weight in rotation
+    credit: Int64Array
+    group_weight: Int64Array
+    #: [role, group] → first position in route[role]; one more column for the end
+    route_start: Int64Array
+    #: [role, position] → handles in rotation, by group, ascending
+    route: Int64Array
+    #: [(latency, fs per byte), distance]
+    network: Int64Array
+    #: [position, (time, kind and id, version or slot)]: the heap of events
+    events: Int64Array
+    #: lower edges of the buckets, and counts by bucket
+    edges: Int64Array
+    ttft: Int64Array
+    tbt: Int64Array
+    #: [row, (time, kind, request, instance)]
+    log: Int64Array
+    #: [handle, column], [role, column]; the total capacity is that of the instances in rotation
+    readings: Int64Array
+    totals: Int64Array
+    #: the current chunk
+    arrival: Int64Array
+    input_tokens: Int32Array
+    output_tokens: Int32Array

@@ -1,0 +1,384 @@
+"""One service's serving plane in simulated time: instances, queues, tokens and what they measured.
+
+The thin wrapper of the event kernel: it owns the arrays, grows them between calls and turns them
+into values. It knows no policy, no topology names and no clock but the time it is advanced to.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from heteroscale.errors import InvariantViolation
+from heteroscale.performance.model import StepCoefficients
+from heteroscale.sim.kernel import measure, run
+from heteroscale.sim.kernel_counters import (
+    AdvanceStatus as AdvanceStatus,
+)
+from heteroscale.sim.kernel_counters import (
+    Counters as Counters,
+)
+from heteroscale.sim.kernel_counters import (
+    InstanceCounters as InstanceCounters,
+)
+from heteroscale.sim.kernel_counters import (
+    NetworkTable as NetworkTable,
+)
+from heteroscale.sim.kernel_counters import (
+    RoleCounters as RoleCounters,
+)
+from heteroscale.sim.kernel_counters import (
+    Tally as Tally,
+)
+from heteroscale.sim.kernel_fail import start_over
+from heteroscale.sim.kernel_measure import bucket_edges
+from heteroscale.sim.kernel_memory import (
+    empty_state,
+    more_events,
+    more_instances,
+    more_log,
+    more_slots,
+    write_instance,
+    write_routes,
+)
+from heteroscale.sim.kernel_requests import misses_so_far
+from heteroscale.sim.kernel_state import (
+    DECODE,
+    DONE,
+    G_ARRIVALS,
+    G_ARRIVED,
+    G_ATTAINED,
+    G_BUDGET,
+    G_CHANGED,
+    G_CLOSED,
+    G_COMPLETED,
+    G_DECODE_COUNT,
+    G_FIRST_TOKENS,
+    G_IN_TRANSFER,
+    G_LARGEST_KV,
+    G_LIMIT,
+    G_LIVE,
+    G_LOGGED,
+    G_LOGGING,
+    G_MAX_BATCH,
+    G_NEXT_ARRIVAL,
+    G_NOW,
+    G_PREFILL_COUNT,
+    G_REFUSED,
+    G_SLO_TBT,
+    G_SLO_TTFT,
+    I_IN_ROTATION,
+    I_OUTSTANDING,
+    I_ROLE,
+    NEED_ARRIVALS,
+    NEED_EVENTS,
+    NEED_SLOTS,
+    NONE,
+    V_BUSY,
+    V_CAPACITY,
+    V_HOST,
+    V_IN_ROTATION,
+    V_INSTANCES,
+    V_OUTSTANDING,
+    V_RESERVED,
+    V_RUNNING,
+    V_TOKENS,
+    V_USED,
+    V_WAITING,
+    Int64Array,
+)
+from heteroscale.workload.arrivals import ArrivalChunk
+
+
+class Serving:
+    """Exact request-level model of one prefill/decode service.
+
+    Time moves only in `advance`; every other call happens at the time last advanced to. Changes of
+    instances and rotation made between two advances take effect together.
+
+    Args:
+        roles: names of the prefill and the decode role.
+        prefill_token_budget: input tokens of one prefill batch; a longer request goes alone.
+        decode_max_batch: sequences of one decode step.
+        admission_limit: a request is refused when the requests that wait for prefill, over the
+            whole service, are at least this many per prefill instance in rotation (counted as one
+            when none is). Refused too: input + output tokens above the KV capacity of every decode
+            instance that was ever added (no such rule before the first).
+        slo_ttft_ps: limit of the time to first token.
+        slo_tbt_ps: limit of a request's mean gap between tokens.
+        log: keep every visible event (`event_log`); for tests, since it grows with the trace.
+    """
+
+    def __init__(
+        self,
+        *,
+        roles: tuple[str, str] = ("prefill", "decode"),
+        prefill_token_budget: int,
+        decode_max_batch: int,
+        admission_limit: int,
+        slo_ttft_ps: int,
+        slo_tbt_ps: int,
+        network: NetworkTable,
+        log: bool = False,
+    ) -> None:
+        self._roles = roles
+        self._state = empty_state((network.latency_ps, network.fs_per_byte), decode_max_batch)
+        scalars = self._state.scalars
+        scalars[G_BUDGET] = prefill_token_budget
+        scalars[G_MAX_BATCH] = decode_max_batch
+        scalars[G_LIMIT] = admission_limit
+        scalars[G_SLO_TTFT] = slo_ttft_ps
+        scalars[G_SLO_TBT] = slo_tbt_ps
+        scalars[G_LOGGING] = int(log)
+        self._rotation: set[int] = set()
+        self._handles: tuple[set[int], set[int]] = (set(), set())
+        # What removed instances had done: [role, (tokens, busy, host)].
+        self._retired = np.zeros((2, 3), np.int64)
+        self._last_arrival_ps = 0
+        self._measured = False
+
+    @property
+    def now_ps(self) -> int:
+        """Time last advanced to; after NEEDS_ARRIVALS, the time of the last event."""
+        return int(self._state.scalars[G_NOW])
+
+    def add_instance(
+        self,
+        role: str,
+        coefficients: StepCoefficients,
+        *,
+        group: int,
+        location: tuple[int, int, int, int, int],
+        capacity: int = 1000,
+        in_rotation: bool = False,
+    ) -> int:
+        """Return the handle of a new instance: the smallest free one; a removed one's comes back.
+
+        Args:
+            group: number ≥ 0 of its deployment group; requests stay in their group where they can.
+            location: (sub-cluster, S2, S1, S0, node), widest first; ids need only be unique within
+                the wider domain.
+            capacity: weight in routing, thousandths of a capacity unit; positive.
+        """
+        stage = self._roles.index(role)
+        free = np.flatnonzero(self._state.instances[:, I_ROLE] == NONE)
+        if len(free) == 0:
+            free = np.array([len(self._state.instances)])
+            self._state = more_instances(self._state)
+        handle = int(free[0])
+        write_instance(self._state, handle, stage, coefficients, group, location, capacity)
+        self._handles[stage].add(handle)
+        if stage == DECODE:
+            scalars = self._state.scalars
+            scalars[G_LARGEST_KV] = max(scalars[G_LARGEST_KV], coefficients.kv_capacity_tokens)
+        self._measured = False
+        if in_rotation:
+            self.set_rotation(handle, True)
+        return handle
+
+    def set_rotation(self, handle: int, in_rotation: bool) -> None:
+        """Give an instance new requests or not; it always finishes what it has."""
+        self._role_of(handle)
+        if in_rotation == (handle in self._rotation):
+            return
+        self._rotation ^= {handle}
+        self._state.instances[handle, I_IN_ROTATION] = int(in_rotation)
+        self._measured = False
+        self._state.scalars[G_CHANGED] = 1
+
+    def outstanding(self, handle: int) -> int:
+        """Return the requests that an instance still owes something to.
+
+        Prefill: waiting, running, or prefilled with the KV not yet transferred. Decode: inbound,
+        waiting or running.
+        """
+        self._role_of(handle)
+        return int(self._state.instances[handle, I_OUTSTANDING])
+
+    def remove(self, handle: int) -> None:
+        """Take away an instance that is out of rotation and has nothing outstanding.
+
+        Raises:
+            InvariantViolation: it is in rotation or still has requests.
+        """
+        stage = self._role_of(handle)
+        if handle in self._rotation or self.outstanding(handle):
+            raise InvariantViolation(
+                f"instance {handle}: must be out of rotation and idle to be removed, "
+                f"got {self.outstanding(handle)} outstanding"
+            )
+        self._retire(handle, stage)
+        self._state.instances[handle, I_ROLE] = NONE
+
+    def fail(self, handle: int) -> None:
+        """Take away an instance at once, in rotation or not, whatever it is doing.
+
+        Its requests start over: they go back to the service-level prefill queue in order of
+        arrival, past the admission limit, and their first token counts anew, from the same arrival.
+        Work that was done stays counted; KV on its way to or from the instance is lost.
+        """
+        stage = self._role_of(handle)
+        self._retire(handle, stage)
+        self._rotation.discard(handle)
+        self._state = start_over(self._state, handle)
+        self._state.instances[handle, I_ROLE] = NONE
+
+    def feed(self, chunk: ArrivalChunk) -> None:
+        """Hand over the next requests; only while `needs_arrivals`."""
+        times = np.array(chunk.arrival_ps, np.int64)
+        inputs = np.array(chunk.input_tokens, np.int32)
+        outputs = np.array(chunk.output_tokens, np.int32)
+        if not self.needs_arrivals:
+            raise InvariantViolation(
+                "arrivals: must be fed when the last chunk is used up, not before"
+            )
+        if not len(times) == len(inputs) == len(outputs):
+            raise InvariantViolation("arrivals: arrays must have equal lengths")
+        if len(times) == 0:
+            return
+        if times[0] < self._last_arrival_ps or np.any(times[1:] < times[:-1]):
+            raise InvariantViolation("arrivals: times must never decrease")
+        if inputs.min() < 1 or outputs.min() < 1:
+            raise InvariantViolation("arrivals: input and output tokens must be ≥ 1")
+        self._last_arrival_ps = int(times[-1])
+        self._state = self._state._replace(
+            arrival=times, input_tokens=inputs, output_tokens=outputs
+        )
+        self._state.scalars[G_NEXT_ARRIVAL] = 0
+        self._state.scalars[G_ARRIVALS] = len(times)
+
+    def close_arrivals(self) -> None:
+        """Say that no chunk will come any more."""
+        self._state.scalars[G_CLOSED] = 1
+
+    @property
+    def needs_arrivals(self) -> bool:
+        """Whether the next chunk (or the end of them) must be given before time can move."""
+        scalars = self._state.scalars
+        return bool(scalars[G_NEXT_ARRIVAL] == scalars[G_ARRIVALS] and scalars[G_CLOSED] == 0)
+
+    @property
+    def idle(self) -> bool:
+        """Whether the arrivals are closed, used up, and no request is left anywhere."""
+        scalars = self._state.scalars
+        used_up = scalars[G_NEXT_ARRIVAL] == scalars[G_ARRIVALS]
+        return bool(used_up and scalars[G_CLOSED] == 1 and scalars[G_LIVE] == 0)
+
+    def advance(self, until_ps: int) -> AdvanceStatus:
+        """Let everything up to and including `until_ps` happen, as far as arrivals are known."""
+        if until_ps < self.now_ps:
+            raise InvariantViolation(f"until_ps: must be ≥ {self.now_ps}, got {until_ps}")
+        self._measured = False
+        if self._state.scalars[G_CHANGED]:
+            self._state = write_routes(self._state, self._rotation)
+        while True:
+            match run(self._state, until_ps):
+                case code if code == DONE:
+                    return AdvanceStatus.DONE
+                case code if code == NEED_ARRIVALS:
+                    return AdvanceStatus.NEEDS_ARRIVALS
+                case code if code == NEED_SLOTS:
+                    self._state = more_slots(self._state)
+                case code if code == NEED_EVENTS:
+                    self._state = more_events(self._state)
+                case _:
+                    self._state = more_log(self._state)
+
+    def counters(self, at_ps: int) -> Counters:
+        """Return the counters at the time last advanced to; `at_ps` must be that time."""
+        self._at_now(at_ps)
+        self._measure()
+        scalars = self._state.scalars
+        return Counters(
+            at_ps=at_ps,
+            arrived=self._tally(G_ARRIVED),
+            completed=self._tally(G_COMPLETED),
+            refused=self._tally(G_REFUSED),
+            attained=int(scalars[G_ATTAINED]),
+            first_tokens=int(scalars[G_FIRST_TOKENS]),
+            in_transfer=int(scalars[G_IN_TRANSFER]),
+            roles=(self._role_counters(0), self._role_counters(1)),
+        )
+
+    def instance_counters(self, handle: int) -> InstanceCounters:
+        """Return one instance's counters at the time last advanced to."""
+        self._role_of(handle)
+        self._measure()
+        row = self._state.readings[handle].tolist()
+        return InstanceCounters(
+            tokens=row[V_TOKENS],
+            busy_ps=row[V_BUSY],
+            host_ps=row[V_HOST],
+            waiting=row[V_WAITING],
+            running=row[V_RUNNING],
+            outstanding=row[V_OUTSTANDING],
+            kv_reserved_tokens=row[V_RESERVED],
+            kv_used_tokens=row[V_USED],
+            kv_capacity_tokens=row[V_CAPACITY],
+        )
+
+    def running_misses(self, at_ps: int) -> int:
+        """Return the unfinished requests that can no longer keep both limits."""
+        self._at_now(at_ps)
+        return int(misses_so_far(self._state.slots, self._state.scalars, at_ps))
+
+    def ttft_histogram(self) -> Int64Array:
+        """Return cumulative counts by bucket, one entry per first token; a copy."""
+        return self._state.ttft.copy()
+
+    def tbt_histogram(self) -> Int64Array:
+        """Return cumulative counts by bucket, one entry per gap between tokens; a copy."""
+        self._measure()
+        return self._state.tbt.copy()
+
+    def event_log(self) -> Int64Array:
+        """Return rows (time_ps, kind, request, instance or −1), in order; empty unless `log`."""
+        return self._state.log[: self._state.scalars[G_LOGGED]].copy()
+
+    def _role_of(self, handle: int) -> int:
+        for stage in (0, 1):
+            if handle in self._handles[stage]:
+                return stage
+        raise InvariantViolation(f"instance {handle}: there is none")
+
+    def _retire(self, handle: int, stage: int) -> None:
+        """Keep what an instance that goes has done."""
+        self._measure()
+        self._retired[stage] += self._state.readings[handle, [V_TOKENS, V_BUSY, V_HOST]]
+        self._handles[stage].remove(handle)
+        self._measured = False
+
+    def _at_now(self, at_ps: int) -> None:
+        if at_ps != self.now_ps:
+            raise InvariantViolation(f"at_ps: must be {self.now_ps}, got {at_ps}")
+
+    def _measure(self) -> None:
+        if not self._measured:
+            measure(self._state)
+            self._measured = True
+
+    def _tally(self, column: int) -> Tally:
+        requests, inputs, outputs = self._state.scalars[column : column + 3].tolist()
+        return Tally(requests=requests, input_tokens=inputs, output_tokens=outputs)
+
+    def _role_counters(self, stage: int) -> RoleCounters:
+        total = self._state.totals[stage].tolist()
+        queue = G_DECODE_COUNT if stage == DECODE else G_PREFILL_COUNT
+        tokens, busy, host = self._retired[stage].tolist()
+        return RoleCounters(
+            role=self._roles[stage],
+            tokens=tokens + total[V_TOKENS],
+            busy_ps=busy + total[V_BUSY],
+            host_ps=host + total[V_HOST],
+            waiting=total[V_WAITING] + int(self._state.scalars[queue]),
+            running=total[V_RUNNING],
+            in_rotation=total[V_IN_ROTATION],
+            instances=total[V_INSTANCES],
+            kv_reserved_tokens=total[V_RESERVED],
+            kv_used_tokens=total[V_USED],
+            kv_capacity_tokens=total[V_CAPACITY],
+        )
+
+
+def histogram_edges_ps() -> Int64Array:
+    """Return the lower edge of every bucket, ps; a bucket ends where the next begins."""
+    return bucket_edges()

@@ -1,0 +1,218 @@
+"""What holds for every run of the serving plane.
+
+1. The kernel and its one-token-at-a-time twin agree on every event, time, histogram and counter.
+2. Arrived = completed + refused + running, in requests, input and output tokens.
+3. A request arrives, has its first token, its KV moved, joins and finishes in that order.
+4. A prefill instance gives first tokens in the order of arrival.
+5. KV held never exceeds KV reserved, nor that the capacity.
+6. No instance idles while a request waits on it.
+7. Reading, and time let by in pieces, change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.sim.scenarios import MS, Both, NewInstance, Settings
+from tests.unit.sim.twin import ARRIVED, FINISHED, FIRST_TOKEN, JOINED, KV_ARRIVED, REFUSED
+
+FAR_PS = 1_000_000 * MS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """Time that passes, then what is changed: rotations, an instance removed, failed, added."""
+
+    wait_ps: int
+    rotations: tuple[tuple[int, bool], ...]
+    removed: int | None
+    added: NewInstance | None
+    failed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """One scenario: the plane, its traffic and what happens to it."""
+
+    settings: Settings
+    instances: tuple[NewInstance, ...]
+    arrivals: tuple[tuple[int, int, int], ...]
+    moments: tuple[Moment, ...]
+
+
+instances = st.builds(
+    NewInstance,
+    role=st.sampled_from(["prefill", "decode"]),
+    group=st.integers(0, 2),
+    factor=st.integers(1, 3),
+    kv_capacity_tokens=st.integers(200, 1_500),
+    location=st.tuples(*[st.integers(0, 1)] * 5),
+    capacity=st.sampled_from([500, 1_000, 1_500]),
+)
+lengths = st.tuples(st.integers(1, 700), st.one_of(st.just(1), st.integers(2, 60)))
+
+
+@st.composite
+def traffic(draw: st.DrawFn) -> tuple[tuple[int, int, int], ...]:
+    """Draw requests at whole and odd times, several at one instant among them."""
+    gaps = st.one_of(
+        st.just(0), st.integers(0, 40 * MS), st.integers(0, 40).map(lambda ms: ms * MS)
+    )
+    now_ps = 0
+    rows = []
+    for gap, (inputs, outputs) in draw(st.lists(st.tuples(gaps, lengths), max_size=30)):
+        now_ps += gap
+        rows.append((now_ps, inputs, outputs))
+    return tuple(rows)
+
+
+moments = st.builds(
+    Moment,
+    wait_ps=st.integers(0, 200 * MS),
+    rotations=st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=3).map(tuple),
+    removed=st.none() | st.integers(0, 9),
+    added=st.none() | instances,
+)
+failing = st.builds(replace, moments, failed=st.none() | st.integers(0, 9))
+scripts = st.builds(
+    Script,
+    settings=st.builds(
+        Settings,
+        budget=st.integers(1, 1_500),
+        max_batch=st.integers(1, 6),
+        limit=st.integers(1, 5),
+        slo_ttft_ms=st.integers(10, 200),
+        slo_tbt_ms=st.integers(5, 15),
+    ),
+    instances=st.lists(instances, max_size=6).map(tuple),
+    arrivals=traffic(),
+    moments=st.lists(moments, max_size=8).map(tuple),
+)
+failing_scripts = st.builds(
+    replace, scripts, moments=st.lists(failing, min_size=1, max_size=8).map(tuple)
+)
+
+
+def play(script: Script, *, checked: bool = True) -> Both:
+    """Play a script to its end, with one able instance of each role added last."""
+    both = Both(script.settings)
+    both.give(list(script.arrivals), chunk=4)
+    handles = [both.add(new) for new in script.instances]
+    for moment in script.moments:
+        both.advance(both.twin.now + moment.wait_ps)
+        if checked:
+            both.check()
+            steady(both)
+        for at, in_rotation in moment.rotations:
+            if handles:
+                both.rotate(handles[at % len(handles)], in_rotation)
+        if moment.removed is not None and handles:
+            at = moment.removed % len(handles)
+            if both.remove_if_idle(handles[at]):
+                handles.pop(at)
+        if moment.failed is not None and handles:
+            both.fail(handles.pop(moment.failed % len(handles)))
+            both.check()
+            steady(both)
+        if moment.added is not None:
+            handles.append(both.add(moment.added))
+    both.advance(both.twin.now + 300 * MS)
+    both.add(NewInstance(role="prefill"))
+    both.add(NewInstance(role="decode"))
+    both.advance(FAR_PS)
+    both.check()
+    steady(both)
+    return both
+
+
+def steady(both: Both) -> None:
+    """Assert properties 2, 5 and 6 at the present moment."""
+    counters = both.kernel.counters(both.twin.now)
+    gone = {row[2] for row in both.twin.log if row[1] in (FINISHED, REFUSED)}
+    live = [r for r in both.twin.begun() if r.number not in gone]
+    for field, running in (
+        ("requests", len(live)),
+        ("input_tokens", sum(r.inputs for r in live)),
+        ("output_tokens", sum(r.outputs for r in live)),
+    ):
+        completed = getattr(counters.completed, field)
+        refused = getattr(counters.refused, field)
+        assert getattr(counters.arrived, field) == completed + refused + running
+    for handle, instance in both.twin.instances.items():
+        reading = both.kernel.instance_counters(handle)
+        assert reading.kv_used_tokens <= reading.kv_reserved_tokens <= reading.kv_capacity_tokens
+        assert reading.running > 0 or reading.waiting == 0, instance
+
+
+def times_by_request(log: Sequence[Sequence[int]]) -> dict[int, dict[int, int]]:
+    """Return request → kind of event → its time; an event happens once to a request."""
+    times: dict[int, dict[int, int]] = {}
+    for time_ps, kind, request, _ in log:
+        assert kind not in times.setdefault(request, {})
+        times[request][kind] = time_ps
+    return times
+
+
+@settings(max_examples=60, deadline=None)
+@given(scripts | failing_scripts)
+def test_1_2_5_6_kernel_and_twin_agree_and_every_moment_is_sound(script: Script) -> None:
+    both = play(script)
+    assert both.kernel.idle
+
+
+@settings(max_examples=30, deadline=None)
+@given(scripts)
+def test_3_every_request_goes_forward_only(script: Script) -> None:
+    both = play(script, checked=False)
+    log = both.kernel.event_log().tolist()
+    assert [row[0] for row in log] == sorted(row[0] for row in log)
+    times = times_by_request(log)
+    assert sorted(times) == list(range(len(script.arrivals)))
+    for request, (arrival_ps, _, outputs) in enumerate(script.arrivals):
+        mine = times[request]
+        if REFUSED in mine:
+            assert mine == {REFUSED: arrival_ps}
+        elif outputs == 1:
+            assert mine == {
+                ARRIVED: arrival_ps,
+                FIRST_TOKEN: mine[FINISHED],
+                FINISHED: mine[FINISHED],
+            }
+            assert mine[FINISHED] > arrival_ps
+        else:
+            assert mine[ARRIVED] == arrival_ps < mine[FIRST_TOKEN] <= mine[KV_ARRIVED]
+            assert mine[KV_ARRIVED] <= mine[JOINED] < mine[FINISHED]
+
+
+@settings(max_examples=30, deadline=None)
+@given(scripts)
+def test_4_prefill_is_first_come_first_served_per_instance(script: Script) -> None:
+    both = play(script, checked=False)
+    served: dict[int, list[int]] = {}
+    for _, kind, request, instance in both.kernel.event_log().tolist():
+        if kind == FIRST_TOKEN:
+            served.setdefault(instance, []).append(request)
+    for requests in served.values():
+        assert requests == sorted(requests)
+
+
+@settings(max_examples=30, deadline=None)
+@given(scripts, st.lists(st.integers(0, 1_500 * MS), max_size=12))
+def test_7_reading_and_pausing_change_nothing(script: Script, pauses: list[int]) -> None:
+    whole, pieces = Both(script.settings), Both(script.settings)
+    for both, chunk in ((whole, 1_000), (pieces, 3)):
+        both.give(list(script.arrivals), chunk=chunk)
+        for new in script.instances:
+            both.add(new)
+    for pause_ps in sorted(pauses):
+        pieces.advance(pause_ps)
+        pieces.check()
+    whole.advance(2_000 * MS)
+    pieces.advance(2_000 * MS)
+    assert pieces.kernel.event_log().tolist() == whole.kernel.event_log().tolist()
+    assert pieces.kernel.counters(2_000 * MS) == whole.kernel.counters(2_000 * MS)
+    assert pieces.kernel.tbt_histogram().tolist() == whole.kernel.tbt_histogram().tolist()

@@ -1,0 +1,83 @@
+"""The kernel and its one-token-at-a-time twin agree event for event, bit for bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from heteroscale.sim import kernel_memory
+from tests.unit.sim.scenarios import MS, Both, NewInstance, Settings
+
+
+def seeded_day(seed: int, requests: int, gap_ms: float) -> Both:
+    """Play a day with three groups, mixed speeds, rotation changes, removals and re-use."""
+    draw = np.random.default_rng(seed)
+    both = Both(Settings(budget=1_500, max_batch=6, limit=5))
+    arrivals = np.cumsum(draw.exponential(gap_ms * MS, requests).astype(np.int64))
+    if seed % 2:
+        arrivals -= arrivals % (5 * MS)  # many at one instant
+    inputs = draw.integers(1, 900, requests)
+    outputs = np.where(draw.random(requests) < 0.1, 1, draw.integers(2, 90, requests))
+    long = draw.random(requests) < 0.02
+    inputs[long] = 5_000
+    both.give(
+        list(zip(arrivals.tolist(), inputs.tolist(), outputs.tolist(), strict=True)), chunk=97
+    )
+    handles = [
+        both.add(random_instance(draw), in_rotation=bool(draw.random() < 0.8)) for _ in range(10)
+    ]
+    for _ in range(60):
+        both.advance(both.twin.now + int(draw.integers(1, int(gap_ms * requests * MS) // 50)))
+        both.check()
+        for _ in range(int(draw.integers(0, 4))):
+            both.rotate(handles[int(draw.integers(len(handles)))], bool(draw.random() < 0.6))
+        if draw.random() < 0.3:
+            at = int(draw.integers(len(handles)))
+            if both.remove_if_idle(handles[at]):
+                handles[at] = both.add(random_instance(draw))
+        if draw.random() < 0.1:
+            at = int(draw.integers(len(handles)))
+            both.fail(handles[at])
+            both.check()
+            handles[at] = both.add(random_instance(draw))
+    for handle in handles:
+        both.rotate(handle, True)
+    both.add(NewInstance(role="prefill"))
+    both.add(NewInstance(role="decode", kv_capacity_tokens=6_000))
+    both.advance(both.twin.now + 10_000_000 * MS)
+    both.check()
+    return both
+
+
+def random_instance(draw: np.random.Generator) -> NewInstance:
+    return NewInstance(
+        role="prefill" if draw.random() < 0.5 else "decode",
+        group=int(draw.integers(0, 3)),
+        factor=int(draw.integers(1, 4)),
+        kv_capacity_tokens=int(draw.integers(1_000, 6_000)),
+        location=tuple(draw.integers(0, 2, 5).tolist()),
+        capacity=int(draw.integers(1, 3)) * 500,
+    )
+
+
+@pytest.mark.parametrize(
+    ("seed", "requests", "gap_ms"),
+    [(1, 700, 4.0), (2, 700, 12.0), (3, 1_500, 30.0), (4, 1_500, 2.0)],
+    ids=["overload in bursts", "busy", "mostly idle", "overload"],
+)
+def test_a_seeded_day_is_equal_on_kernel_and_twin(seed: int, requests: int, gap_ms: float) -> None:
+    both = seeded_day(seed, requests, gap_ms)
+    counters = both.kernel.counters(both.twin.now)
+    assert both.kernel.idle
+    assert counters.arrived.requests == requests
+    assert counters.completed.requests + counters.refused.requests == requests
+    assert counters.completed.requests > requests // 10
+
+
+def test_arrays_that_start_tiny_grow_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLOTS", "INSTANCES", "EVENTS", "LOG"):
+        monkeypatch.setattr(kernel_memory, name, 1)
+    both = seeded_day(4, 700, 2.0)
+    assert both.kernel.idle
+    state = both.kernel._state
+    assert min(len(state.slots), len(state.instances), len(state.events), len(state.log)) > 8

@@ -1,0 +1,467 @@
+"""The slow, obvious twin of the event kernel: objects, plain integers, one token at a time.
+
+Written from the rules, not from the kernel; it must agree with it to the last bit.
+"""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+from collections import deque
+from dataclasses import dataclass, field
+
+from heteroscale.performance.model import StepCoefficients
+from heteroscale.sim.serving import (
+    Counters,
+    InstanceCounters,
+    NetworkTable,
+    RoleCounters,
+    Tally,
+    histogram_edges_ps,
+)
+
+Location = tuple[int, int, int, int, int]
+LogRow = tuple[int, int, int, int]
+
+STEP_END, BATCH_END, TRANSFER_END, ARRIVAL = range(4)
+ARRIVED, REFUSED, FIRST_TOKEN, KV_ARRIVED, JOINED, FINISHED, RESTARTED = range(7)
+
+
+@dataclass(eq=False)
+class Request:
+    number: int
+    arrival: int
+    inputs: int
+    outputs: int
+    first: int | None = None
+    last_token: int = 0
+    generated: int = 0
+    source: TwinInstance | None = None
+    sink: TwinInstance | None = None
+
+    @property
+    def tokens(self) -> int:
+        return self.inputs + self.outputs
+
+
+@dataclass(eq=False)
+class TwinInstance:
+    handle: int
+    prefill: bool
+    speed: StepCoefficients
+    group: int
+    location: Location
+    capacity: int
+    in_rotation: bool = False
+    waiting: deque[Request] = field(default_factory=deque)
+    batch: list[Request] = field(default_factory=list)
+    started: int = 0
+    takes: int = 0
+    assigned: int = 0
+    outstanding: int = 0
+    tokens: int = 0
+    busy: int = 0
+    host: int = 0
+
+    @property
+    def host_part(self) -> int:
+        return self.speed.prefill_host_ps if self.prefill else self.speed.decode_host_ps
+
+    @property
+    def reserved(self) -> int:
+        return 0 if self.prefill else sum(request.tokens for request in self.batch)
+
+    @property
+    def used(self) -> int:
+        return 0 if self.prefill else sum(r.inputs + r.generated for r in self.batch)
+
+    @property
+    def kv_capacity(self) -> int:
+        return 0 if self.prefill else self.speed.kv_capacity_tokens
+
+
+class Twin:
+    def __init__(
+        self,
+        *,
+        prefill_token_budget: int,
+        decode_max_batch: int,
+        admission_limit: int,
+        slo_ttft_ps: int,
+        slo_tbt_ps: int,
+        network: NetworkTable,
+    ) -> None:
+        self.budget = prefill_token_budget
+        self.max_batch = decode_max_batch
+        self.limit = admission_limit
+        self.slo_ttft = slo_ttft_ps
+        self.slo_tbt = slo_tbt_ps
+        self.network = network
+        self.now = 0
+        self.events: list[tuple[int, int, int, Request | TwinInstance]] = []
+        self.instances: dict[int, TwinInstance] = {}
+        self.retired = {True: [0, 0, 0], False: [0, 0, 0]}
+        self.credit: dict[int, int] = {}
+        self.waiting_prefill: list[Request] = []
+        self.waiting_decode: list[Request] = []
+        self.largest_kv = 0
+        self.changed = False
+        self.edges = [int(edge) for edge in histogram_edges_ps()]
+        self.ttft = [0] * len(self.edges)
+        self.tbt = [0] * len(self.edges)
+        self.log: list[LogRow] = []
+        self.arrived: list[Request] = []
+        self.refused: list[Request] = []
+        self.completed: list[Request] = []
+        self.attained = 0
+        self.in_transfer = 0
+
+    # What the outside may do.
+
+    def add_instance(
+        self,
+        role: str,
+        speed: StepCoefficients,
+        *,
+        group: int,
+        location: Location,
+        capacity: int = 1000,
+    ) -> int:
+        handle = min(set(range(len(self.instances) + 1)) - set(self.instances))
+        instance = TwinInstance(handle, role == "prefill", speed, group, location, capacity)
+        self.instances[handle] = instance
+        self.largest_kv = max(self.largest_kv, instance.kv_capacity)
+        return handle
+
+    def set_rotation(self, handle: int, in_rotation: bool) -> None:
+        instance = self.instances[handle]
+        self.changed |= instance.in_rotation != in_rotation
+        instance.in_rotation = in_rotation
+
+    def outstanding(self, handle: int) -> int:
+        return self.instances[handle].outstanding
+
+    def remove(self, handle: int) -> None:
+        gone = self.instances.pop(handle)
+        for index, value in enumerate((gone.tokens, gone.busy, gone.host)):
+            self.retired[gone.prefill][index] += value
+
+    def fail(self, handle: int) -> None:
+        gone = self.instances[handle]
+        reading = self.instance_counters(handle)
+        del self.instances[handle]
+        for index, value in enumerate((reading.tokens, reading.busy_ps, reading.host_ps)):
+            self.retired[gone.prefill][index] += value
+        owed = [*gone.waiting, *gone.batch]
+        owed += [request for request in self.waiting_decode if request.source is gone]
+        self.waiting_decode = [r for r in self.waiting_decode if r.source is not gone]
+        kept = []
+        for event in self.events:
+            _, kind, _, subject = event
+            if isinstance(subject, Request) and kind == TRANSFER_END:
+                if gone in (subject.source, subject.sink):
+                    owed.append(subject)
+                    self.forget_transfer(subject)
+                    continue
+            elif subject is gone:
+                continue
+            kept.append(event)
+        self.events = kept
+        heapq.heapify(self.events)
+        for request in sorted(owed, key=lambda r: r.number):
+            request.first = request.source = request.sink = None
+            request.generated = 0
+            self.note(RESTARTED, request, gone)
+            self.waiting_prefill.append(request)
+        self.changed = True
+
+    def forget_transfer(self, request: Request) -> None:
+        assert request.source is not None
+        assert request.sink is not None
+        self.in_transfer -= 1
+        request.source.outstanding -= 1
+        request.sink.outstanding -= 1
+        request.sink.assigned -= request.tokens
+
+    def feed(self, arrivals: list[tuple[int, int, int]]) -> None:
+        for arrival, inputs, outputs in arrivals:
+            request = Request(len(self.arrived), arrival, inputs, outputs)
+            self.arrived.append(request)
+            heapq.heappush(self.events, (arrival, ARRIVAL, request.number, request))
+
+    def advance(self, until: int) -> None:
+        if self.changed:
+            self.changed = False
+            for group in self.credit:
+                if not self.rotated(True, group):
+                    self.credit[group] = 0
+            self.place_waiting()
+        while self.events and self.events[0][0] <= until:
+            self.now, kind, _, subject = heapq.heappop(self.events)
+            if isinstance(subject, Request):
+                if kind == ARRIVAL:
+                    self.arrive(subject)
+                else:
+                    self.end_transfer(subject)
+            elif kind == BATCH_END:
+                self.end_batch(subject)
+            else:
+                self.end_step(subject)
+        self.now = until
+
+    # Routing.
+
+    def rotated(self, prefill: bool, group: int | None = None) -> list[TwinInstance]:
+        return [
+            instance
+            for _, instance in sorted(self.instances.items())
+            if instance.prefill == prefill
+            and instance.in_rotation
+            and group in (None, instance.group)
+        ]
+
+    def place_waiting(self) -> None:
+        if self.rotated(True):
+            waiting, self.waiting_prefill = self.waiting_prefill, []
+            for request in waiting:
+                self.place_prefill(request)
+        waiting, self.waiting_decode = self.waiting_decode, []
+        for request in waiting:
+            self.place_decode(request)
+
+    def choose_group(self) -> int:
+        weights: dict[int, int] = {}
+        for instance in self.rotated(True):
+            weights[instance.group] = weights.get(instance.group, 0) + instance.capacity
+        for group, weight in weights.items():
+            self.credit[group] = self.credit.get(group, 0) + weight
+        best = min(weights, key=lambda group: (-self.credit[group], group))
+        self.credit[best] -= sum(weights.values())
+        return best
+
+    @staticmethod
+    def least_loaded(instances: list[TwinInstance]) -> TwinInstance | None:
+        best = None
+        for one in sorted(instances, key=lambda instance: instance.handle):
+            if best is None or one.assigned * best.capacity < best.assigned * one.capacity:
+                best = one
+        return best
+
+    def place_prefill(self, request: Request) -> None:
+        if not self.rotated(True):
+            self.waiting_prefill.append(request)
+            return
+        chosen = self.least_loaded(self.rotated(True, self.choose_group()))
+        assert chosen is not None
+        request.source = chosen
+        chosen.assigned += request.inputs
+        chosen.outstanding += 1
+        chosen.waiting.append(request)
+        if not chosen.batch:
+            self.start_batch(chosen)
+
+    def place_decode(self, request: Request) -> None:
+        source = request.source
+        assert source is not None
+        for group in (source.group, None):
+            able = [i for i in self.rotated(False, group) if i.kv_capacity >= request.tokens]
+            sink = self.least_loaded(able)
+            if sink is not None:
+                break
+        else:
+            self.waiting_decode.append(request)
+            return
+        request.sink = sink
+        sink.assigned += request.tokens
+        sink.outstanding += 1
+        self.in_transfer += 1
+        same = [a == b for a, b in zip(source.location, sink.location, strict=True)]
+        far = 5 - ([*same, False].index(False))
+        size = request.inputs * source.speed.kv_bytes_per_token
+        takes = self.network.latency_ps[far] + -(-size * self.network.fs_per_byte[far] // 1000)
+        heapq.heappush(self.events, (self.now + takes, TRANSFER_END, request.number, request))
+
+    # Events.
+
+    def count(self, histogram: list[int], value: int) -> None:
+        histogram[bisect.bisect_right(self.edges, value) - 1] += 1
+
+    def note(self, kind: int, request: Request, instance: TwinInstance | None = None) -> None:
+        self.log.append((self.now, kind, request.number, instance.handle if instance else -1))
+
+    def arrive(self, request: Request) -> None:
+        queued = sum(len(i.waiting) for i in self.instances.values() if i.prefill)
+        places = self.limit * max(1, len(self.rotated(True)))
+        too_long = self.largest_kv > 0 and request.tokens > self.largest_kv
+        if too_long or queued + len(self.waiting_prefill) >= places:
+            self.refused.append(request)
+            self.note(REFUSED, request)
+            return
+        self.note(ARRIVED, request)
+        self.place_prefill(request)
+
+    def start_batch(self, instance: TwinInstance) -> None:
+        batch = [instance.waiting.popleft()]
+        while instance.waiting:
+            if sum(r.inputs for r in batch) + instance.waiting[0].inputs > self.budget:
+                break
+            batch.append(instance.waiting.popleft())
+        speed = instance.speed
+        instance.batch = batch
+        instance.started = self.now
+        instance.takes = (
+            speed.prefill_base_ps
+            + speed.prefill_per_token_ps * sum(r.inputs for r in batch)
+            + speed.prefill_per_token2_ps * sum(r.inputs**2 for r in batch)
+        )
+        end = self.now + instance.takes
+        heapq.heappush(self.events, (end, BATCH_END, instance.handle, instance))
+
+    def end_batch(self, instance: TwinInstance) -> None:
+        batch, instance.batch = instance.batch, []
+        instance.busy += instance.takes - instance.host_part
+        instance.host += instance.host_part
+        for request in batch:
+            instance.tokens += request.inputs
+            instance.assigned -= request.inputs
+        for request in batch:
+            request.first = request.last_token = self.now
+            request.generated = 1
+            self.count(self.ttft, self.now - request.arrival)
+            self.note(FIRST_TOKEN, request, instance)
+            if request.outputs == 1:
+                instance.outstanding -= 1
+                self.finish(request, instance)
+            else:
+                self.place_decode(request)
+        if instance.waiting:
+            self.start_batch(instance)
+
+    def end_transfer(self, request: Request) -> None:
+        assert request.source is not None
+        assert request.sink is not None
+        self.in_transfer -= 1
+        request.source.outstanding -= 1
+        self.note(KV_ARRIVED, request, request.sink)
+        request.sink.waiting.append(request)
+        if not request.sink.batch:
+            self.start_step(request.sink)
+
+    def start_step(self, instance: TwinInstance) -> None:
+        speed = instance.speed
+        while instance.waiting:
+            head = instance.waiting[0]
+            if len(instance.batch) == self.max_batch:
+                break
+            if instance.reserved + head.tokens > speed.kv_capacity_tokens:
+                break
+            instance.batch.append(instance.waiting.popleft())
+            self.note(JOINED, head, instance)
+        if not instance.batch:
+            return
+        instance.started = self.now
+        instance.takes = (
+            speed.decode_base_ps
+            + speed.decode_per_sequence_ps * len(instance.batch)
+            + speed.decode_per_kv_token_ps * instance.used
+        )
+        end = self.now + instance.takes
+        heapq.heappush(self.events, (end, STEP_END, instance.handle, instance))
+
+    def end_step(self, instance: TwinInstance) -> None:
+        instance.busy += instance.takes - instance.host_part
+        instance.host += instance.host_part
+        for request in instance.batch:
+            instance.tokens += 1
+            request.generated += 1
+            self.count(self.tbt, self.now - request.last_token)
+            request.last_token = self.now
+        done = [r for r in instance.batch if r.generated == r.outputs]
+        instance.batch = [r for r in instance.batch if r.generated < r.outputs]
+        for request in sorted(done, key=lambda r: r.number):
+            instance.outstanding -= 1
+            instance.assigned -= request.tokens
+            self.finish(request, instance)
+        self.start_step(instance)
+
+    def finish(self, request: Request, instance: TwinInstance) -> None:
+        assert request.first is not None
+        self.completed.append(request)
+        self.note(FINISHED, request, instance)
+        in_time = request.first - request.arrival <= self.slo_ttft
+        steady = self.now - request.first <= self.slo_tbt * (request.outputs - 1)
+        self.attained += in_time and steady
+
+    # Reading.
+
+    def begun(self) -> list[Request]:
+        return [r for r in self.arrived if r.arrival <= self.now]
+
+    @staticmethod
+    def tally(requests: list[Request]) -> Tally:
+        return Tally(
+            requests=len(requests),
+            input_tokens=sum(r.inputs for r in requests),
+            output_tokens=sum(r.outputs for r in requests),
+        )
+
+    def instance_counters(self, handle: int) -> InstanceCounters:
+        one = self.instances[handle]
+        elapsed = self.now - one.started if one.batch else 0
+        host = min(elapsed, one.host_part)
+        return InstanceCounters(
+            tokens=one.tokens,
+            busy_ps=one.busy + elapsed - host,
+            host_ps=one.host + host,
+            waiting=len(one.waiting),
+            running=len(one.batch),
+            outstanding=one.outstanding,
+            kv_reserved_tokens=one.reserved,
+            kv_used_tokens=one.used,
+            kv_capacity_tokens=one.kv_capacity,
+        )
+
+    def role_counters(self, prefill: bool) -> RoleCounters:
+        handles = [h for h, one in self.instances.items() if one.prefill == prefill]
+        each = [self.instance_counters(handle) for handle in handles]
+        tokens, busy, host = self.retired[prefill]
+        queue = self.waiting_prefill if prefill else self.waiting_decode
+        return RoleCounters(
+            role="prefill" if prefill else "decode",
+            tokens=tokens + sum(c.tokens for c in each),
+            busy_ps=busy + sum(c.busy_ps for c in each),
+            host_ps=host + sum(c.host_ps for c in each),
+            waiting=len(queue) + sum(c.waiting for c in each),
+            running=sum(c.running for c in each),
+            in_rotation=len(self.rotated(prefill)),
+            instances=len(handles),
+            kv_reserved_tokens=sum(c.kv_reserved_tokens for c in each),
+            kv_used_tokens=sum(c.kv_used_tokens for c in each),
+            kv_capacity_tokens=sum(i.kv_capacity for i in self.rotated(prefill)),
+        )
+
+    def counters(self) -> Counters:
+        return Counters(
+            at_ps=self.now,
+            arrived=self.tally(self.begun()),
+            completed=self.tally(self.completed),
+            refused=self.tally(self.refused),
+            attained=self.attained,
+            first_tokens=sum(row[1] == FIRST_TOKEN for row in self.log),
+            in_transfer=self.in_transfer,
+            roles=(self.role_counters(True), self.role_counters(False)),
+        )
+
+    def running_misses(self) -> int:
+        gone = {r.number for r in self.completed} | {r.number for r in self.refused}
+        missed = 0
+        for request in self.begun():
+            if request.number in gone:
+                continue
+            if request.first is None:
+                missed += self.now - request.arrival > self.slo_ttft
+            else:
+                late = request.first - request.arrival > self.slo_ttft
+                slow = self.now - request.first > self.slo_tbt * (request.outputs - 1)
+                missed += late or slow
+        return missed
