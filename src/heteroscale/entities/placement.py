@@ -1,0 +1,68 @@
+"""Where capacity goes: requests to the pre-scheduler and what it grants or declines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from heteroscale.entities.service import ServiceSpec
+from heteroscale.entities.snapshot import ServiceSnapshot
+from heteroscale.entities.topology import DomainPath
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementRequest:
+    """One service's wish for this cycle."""
+
+    spec: ServiceSpec
+    snapshot: ServiceSnapshot
+    #: leaf role → capacity units to add; absent or 0 = none
+    add: Mapping[str, int] = field(default_factory=dict)
+    #: leaf role → capacity units to take away; absent or 0 = none
+    remove: Mapping[str, int] = field(default_factory=dict)
+    #: top-level role → share in force; empty = as configured
+    ratio: Mapping[str, int] = field(default_factory=dict)
+    #: groups that can be neither grown nor shrunk in this cycle, e.g. out of reach
+    closed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """Instances of one role and accelerator to add to one group in one domain."""
+
+    service: str
+    group: str
+    role: str
+    accelerator: str
+    #: () = anywhere in the sub-cluster
+    domain: DomainPath
+    subcluster: str
+    replicas: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoFit:
+    """Capacity that could not be placed, with counted causes."""
+
+    service: str
+    #: leaf role → capacity units wanted and not placed
+    missing: Mapping[str, int]
+    #: cause → nodes (or domains) it rules out, e.g. {"full": 7, "wrong accelerator": 4}
+    causes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """Instances chosen to leave, named."""
+
+    service: str
+    uids: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementPlan:
+    """The cycle's answer, sorted by service, group, role, accelerator."""
+
+    grants: tuple[Grant, ...] = ()
+    releases: tuple[Release, ...] = ()
+    no_fits: tuple[NoFit, ...] = ()

@@ -1,0 +1,101 @@
+"""What the planner remembers from tick to tick; kept by the Store, folded only by plan()."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from heteroscale.entities.action import Effect
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackState:
+    """Memory of one latency feedback."""
+
+    #: anchor capacity the last step asked for; None = no step outstanding
+    step_to: float | None = None
+    step_until_s: float = 0.0
+    #: since when latency has been low without a gap; None = it is not
+    low_since_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixPoint:
+    """Load of the top-level roles summed over the ticks of one part of the mix window."""
+
+    #: start of the part, epoch seconds
+    at_s: float
+    #: ticks behind the sums
+    samples: int
+    #: top-level role → sum over those ticks of its load, tokens/s
+    loads_tps: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingAction:
+    """An action that was sent and has not been seen in an observation; its targets are blocked.
+
+    While its outcome is not known either, its wait has begun provisionally.
+    """
+
+    action_id: str
+    sent_s: float
+    #: the deadlines without any provisional wait, to go back to if nothing was changed
+    out_until_before_s: float
+    in_until_before_s: float
+    #: targets (group role key or instance uid) that may not be touched until observed
+    targets: tuple[str, ...]
+    #: versions of those targets when the action was sent, same order
+    versions: tuple[str, ...]
+    #: where the targets are
+    subcluster: str = ""
+    #: leaf role whose count it changes; None = it changes no count
+    role: str | None = None
+    effect: Effect = Effect.UPKEEP
+    #: the outcome is known to be "applied"; only the observation is still behind
+    applied: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceState:
+    """Memory of one service. Deadlines are epoch seconds; 0 = none."""
+
+    #: stabilization window: (at_s, demand) with demand strictly falling, newest last
+    window: tuple[tuple[float, float], ...] = ()
+    #: since when the window has been fed without a gap; None = never fed
+    window_since_s: float | None = None
+    window_fed_s: float | None = None
+    scale_out_until_s: float = 0.0
+    scale_in_until_s: float = 0.0
+    #: consecutive restores, and when the last was
+    restores: int = 0
+    restored_s: float = 0.0
+    #: latency signal → its feedback memory
+    feedback: Mapping[str, FeedbackState] = field(default_factory=dict)
+    #: online ratio: top-level role → share; empty = it never moved, as configured
+    ratio: Mapping[str, int] = field(default_factory=dict)
+    ratio_until_s: float = 0.0
+    #: online ratio: the measured mix, oldest first
+    mix: tuple[MixPoint, ...] = ()
+    #: top-level role → share that was in force at the last tick; empty = never sized
+    ratio_seen: Mapping[str, int] = field(default_factory=dict)
+    #: the ratio in force changed and the counts have not followed it all the way yet
+    ratio_moving: bool = False
+    pending: tuple[PendingAction, ...] = ()
+    #: leaf role → replicas asked for when last seen or set by us; a difference is a change by hand
+    replicas_seen: Mapping[str, int] = field(default_factory=dict)
+    #: withdrawn or draining instance uid → seconds observed, withdrawn, with every SLO signal known
+    observed_s: Mapping[str, float] = field(default_factory=dict)
+    #: since when an SLO signal has been unknown while something is withdrawn; None = known
+    unknown_since_s: float | None = None
+    #: last tick this service was planned
+    planned_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetState:
+    """Memory of the whole fleet."""
+
+    services: Mapping[str, ServiceState] = field(default_factory=dict)
+    #: (at_s, GPUs) that left within the last hour, oldest first
+    left_gpus: tuple[tuple[float, int], ...] = ()

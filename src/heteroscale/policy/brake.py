@@ -1,0 +1,114 @@
+"""Fleet brake: what many services ask for at once is more likely a fault of ours than the truth.
+
+A renamed exporter reads as fully covered zero for everyone. So a scale-in that too many ask for at
+once is held for all, and no more than a share of the fleet's GPUs leaves in any hour. What an
+operator's bound or pin asks for passes, and is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from heteroscale.entities.decision import Direction, Figures, Reason, Step
+from heteroscale.entities.reasons import ReasonCode
+from heteroscale.entities.service import BrakeSpec, ServiceSpec
+from heteroscale.policy.ratio import leaf_weights, round_down
+from heteroscale.policy.sized import Freedom, Sized
+
+HOUR_S = 3600.0
+
+
+def brake(
+    sized: Mapping[str, Sized],
+    *,
+    specs: Mapping[str, ServiceSpec],
+    rules: BrakeSpec,
+    fleet_gpus: int,
+    left_gpus: Sequence[tuple[float, int]],
+    now_s: float,
+) -> Mapping[str, Sized]:
+    """Return every service's size with the scale-ins that may not happen now turned into holds.
+
+    Args:
+        sized: service → size.
+        specs: service → what its operator asks for; at least the services of `sized`.
+        rules: shares and counts.
+        fleet_gpus: GPUs of the whole inventory.
+        left_gpus: (at_s, GPUs) that left before.
+        now_s: epoch seconds.
+    """
+    asking = sum(1 for one in sized.values() if one.direction is Direction.IN and not one.forced)
+    if asking >= rules.services and asking > rules.share * len(sized):
+        figures: Figures = {"asking": asking, "services": len(sized), "share": rules.share}
+        reason = Reason(step=Step.BRAKE, code=ReasonCode.BRAKE_SHARE, figures=figures)
+        return {name: _held(one, specs[name], reason) for name, one in sized.items()}
+    left = sum(gpus for at_s, gpus in left_gpus if now_s - at_s < HOUR_S)
+    budget = rules.gpus_per_hour_share * fleet_gpus - left
+    shrinking = [name for name, one in sized.items() if one.direction is Direction.IN]
+    if not shrinking and budget > 0:
+        return sized
+    return _within(sized, shrinking, specs, budget, left)
+
+
+def _within(
+    sized: Mapping[str, Sized],
+    shrinking: Sequence[str],
+    specs: Mapping[str, ServiceSpec],
+    budget: float,
+    left: int,
+) -> Mapping[str, Sized]:
+    """Return the sizes with the hour's GPUs given out: the operator's first, then by priority.
+
+    The least important service gives back first; ties by name.
+    """
+    allowed = dict(sized)
+    figures: dict[str, float | int | str] = {"budget": budget, "left": left}
+    order = sorted(shrinking, key=lambda name: (not sized[name].forced, specs[name].priority, name))
+    for name in order:
+        one, spec = sized[name], specs[name]
+        kept = round_down(one.held[spec.policy.anchor])
+        per_unit = _gpus_per_unit(spec, one)
+        units = kept - one.anchor_capacity
+        if not one.forced:
+            units = min(units, max(0, round_down(budget / per_unit)))
+        budget -= units * per_unit
+        if units == 0:
+            reason = Reason(step=Step.BRAKE, code=ReasonCode.BRAKE_GPUS, figures=figures)
+            allowed[name] = _held(one, spec, reason)
+        elif kept - units != one.anchor_capacity:
+            capped = figures | {"asked": one.anchor_capacity, "capacity": kept - units}
+            reason = Reason(step=Step.BRAKE, code=ReasonCode.BRAKE_GPUS_CAP, figures=capped)
+            reasons = (*one.reasons, reason)
+            allowed[name] = replace(one, anchor_capacity=kept - units, reasons=reasons)
+    if budget > 0:
+        return allowed
+    # Nothing is left of the hour: roles that only exceed their share do not give back either.
+    return {name: _waiting(one) for name, one in allowed.items()}
+
+
+def _held(one: Sized, spec: ServiceSpec, reason: Reason) -> Sized:
+    """Return a size without its scale-in, and without a partner's; a forced one stays as it is."""
+    if one.direction is not Direction.IN or one.forced:
+        return _waiting(one)
+    return replace(
+        one,
+        direction=Direction.HOLD,
+        anchor_capacity=round_down(one.held[spec.policy.anchor]),
+        shrink=min(one.shrink, Freedom.WAITING),
+        reasons=(*one.reasons, reason),
+    )
+
+
+def _waiting(one: Sized) -> Sized:
+    return replace(one, shrink=Freedom.WAITING) if one.shrink is Freedom.FREE else one
+
+
+def _gpus_per_unit(spec: ServiceSpec, one: Sized) -> float:
+    """Return the GPUs of one anchor unit and its share of every partner, on preferred types."""
+    weights = leaf_weights(spec.group, one.ratio)
+    gpus = sum(
+        weights[leaf.path] * leaf.accelerators[0].gpus * leaf.accelerators[0].nodes
+        for leaf in spec.group.leaves()
+    )
+    return gpus / weights[spec.policy.anchor]

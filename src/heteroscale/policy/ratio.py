@@ -1,0 +1,100 @@
+"""Integer shares: how one unit of a group divides over its roles, at every level of nesting.
+
+Knows shares and rounding only; what may move, and how fast, is decided in `coordinate.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from heteroscale.entities.policy import ScheduleSpec
+from heteroscale.entities.service import GroupSpec, RolePath, RoleSpec
+
+#: Sums and quotients of floats miss whole numbers by less than this; without it 3.0000000000000004
+#: units would be rounded up to 4.
+ROUNDING_SLACK = 1e-9
+
+
+def round_up(units: float) -> int:
+    """Return the fewest whole units that hold as much."""
+    return math.ceil(units - ROUNDING_SLACK)
+
+
+def round_down(units: float) -> int:
+    """Return the whole units contained."""
+    return math.floor(units + ROUNDING_SLACK)
+
+
+def slack(exact: float, band: float) -> float:
+    """Return how far a role may be from its exact share: one instance or the band, if wider.
+
+    Counts are integers, so one instance is in tolerance whatever the band.
+    """
+    return max(1.0, exact * band) + ROUNDING_SLACK
+
+
+def configured(group: GroupSpec) -> dict[RolePath, int]:
+    """Return top-level role → configured share."""
+    return {role.path: role.share for role in group.roles}
+
+
+def leaf_weights(group: GroupSpec, ratio: Mapping[RolePath, int]) -> dict[RolePath, int]:
+    """Return leaf role → instances in one unit of the group: shares multiplied down the levels."""
+    weights: dict[RolePath, int] = {}
+    for role in group.roles:
+        if role.roles:
+            _weigh(role, ratio[role.path], weights)
+        else:
+            weights[role.path] = ratio[role.path]
+    return weights
+
+
+def _weigh(role: RoleSpec, weight: int, into: dict[RolePath, int]) -> None:
+    for child in role.roles:
+        if child.roles:
+            _weigh(child, weight * child.share, into)
+        else:
+            into[child.path] = weight * child.share
+
+
+def units_of(role: RoleSpec, replicas: Mapping[RolePath, int]) -> int:
+    """Return whole units of a role: of a nested one, what its scarcest child completes."""
+    if role.is_leaf:
+        return replicas.get(role.path, 0)
+    return min(units_of(child, replicas) // child.share for child in role.roles)
+
+
+def of_schedule(group: GroupSpec, schedule: ScheduleSpec) -> Mapping[RolePath, int] | None:
+    """Return the ratio a schedule sets, explicitly or by its counts; None when it sets none.
+
+    Counts set one only when they name every role; 12 and 8 are the ratio 3 to 2.
+    """
+    if schedule.ratio:
+        return {role.path: schedule.ratio.get(role.path, role.share) for role in group.roles}
+    units = {role.path: units_of(role, schedule.replicas) for role in group.roles}
+    divisor = math.gcd(*units.values())
+    if min(units.values()) < 1:
+        return None
+    return {path: count // divisor for path, count in units.items()}
+
+
+def in_parts(shares: Mapping[RolePath, float], parts: int) -> dict[RolePath, int]:
+    """Return the shares as integers that sum to `parts` (largest remainder), none of them 0.
+
+    Args:
+        shares: role → any non-negative weight, not all 0; `parts` is at least their number.
+        parts: what the shares are counted in.
+    """
+    total = sum(shares.values())
+    exact = {role: share * parts / total for role, share in shares.items()}
+    whole = {role: max(1, math.floor(value)) for role, value in exact.items()}
+    while (missing := parts - sum(whole.values())) != 0:
+        if missing > 0:
+            role = min(whole, key=lambda path: (whole[path] - exact[path], path))
+            whole[role] += 1
+        else:
+            spare = [path for path in whole if whole[path] > 1]
+            role = max(spare, key=lambda path: (whole[path] - exact[path], path))
+            whole[role] -= 1
+    return whole

@@ -1,0 +1,223 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from heteroscale.entities.decision import Direction
+from heteroscale.entities.policy import RatioSpec
+from heteroscale.entities.service import AcceleratorOption
+from heteroscale.policy.coordinate import coordinate
+from heteroscale.policy.sized import Freedom, Sized
+from tests.builders import H20, build_role, build_service
+from tests.unit.policy.deciding import codes
+
+IN, HOLD, OUT = Direction.IN, Direction.HOLD, Direction.OUT
+LOCKED, WAITING, FREE = Freedom.LOCKED, Freedom.WAITING, Freedom.FREE
+
+
+def sized(
+    direction: Direction,
+    anchor: int,
+    held: dict[str, float],
+    *,
+    ratio: dict[str, int] | None = None,
+    **fields: Any,
+) -> Sized:
+    given: dict[str, Any] = {
+        "forced": False,
+        "supply": held,
+        "anchor_pending": 0.0,
+        "ratio_changed": False,
+        "grow": FREE,
+        "shrink": FREE,
+        "reasons": (),
+    }
+    return Sized(
+        direction=direction,
+        anchor_capacity=anchor,
+        held=held,
+        ratio=ratio or {"prefill": 2, "decode": 1},
+        **(given | fields),
+    )
+
+
+def at(prefill: float, decode: float) -> dict[str, float]:
+    return {"prefill": prefill, "decode": decode}
+
+
+@pytest.mark.parametrize(
+    ("size", "prefill", "direction", "why"),
+    [
+        pytest.param(sized(HOLD, 10, at(20, 10)), 20, HOLD, [], id="a hold inside the ratio"),
+        pytest.param(sized(HOLD, 10, at(22, 10)), 22, HOLD, [], id="the band above"),
+        pytest.param(sized(HOLD, 10, at(18, 10)), 18, HOLD, [], id="the band below"),
+        pytest.param(sized(HOLD, 3, at(7, 3)), 7, HOLD, [], id="one instance is always within"),
+        pytest.param(sized(HOLD, 10, at(12, 10)), 20, OUT, ["short"], id="a lost partner"),
+        pytest.param(
+            sized(HOLD, 10, at(12, 10), grow=WAITING),
+            12,
+            HOLD,
+            ["short_waits"],
+            id="a lost partner waits its turn",
+        ),
+        pytest.param(
+            sized(HOLD, 10, at(12, 10), ratio_changed=True),
+            14,
+            OUT,
+            ["short"],
+            id="a changed ratio moves in bounds",
+        ),
+        pytest.param(
+            sized(HOLD, 10, at(24, 10)), 22, IN, ["surplus"], id="a surplus gives back by steps"
+        ),
+        pytest.param(
+            sized(HOLD, 3, at(8, 3), ratio_changed=True), 7, IN, ["surplus"], id="by one at least"
+        ),
+        pytest.param(
+            sized(HOLD, 10, at(24, 10), shrink=WAITING),
+            24,
+            HOLD,
+            ["surplus_waits"],
+            id="a surplus waits",
+        ),
+        pytest.param(
+            sized(HOLD, 10, at(24, 10), anchor_pending=2.0),
+            24,
+            HOLD,
+            [],
+            id="it is none when the anchor is on its way",
+        ),
+        pytest.param(sized(OUT, 12, at(20, 10)), 24, OUT, ["follows"], id="out together"),
+        pytest.param(sized(OUT, 11, at(22, 10)), 22, OUT, [], id="out, already there"),
+        pytest.param(sized(OUT, 11, at(30, 10)), 30, OUT, [], id="out never shrinks a partner"),
+        pytest.param(sized(OUT, 12, at(10, 10)), 24, OUT, ["follows"], id="out restores as well"),
+        pytest.param(
+            sized(OUT, 12, at(10, 10), ratio_changed=True),
+            14,
+            OUT,
+            ["follows", "move_limited"],
+            id="along with the anchor and one bounded move",
+        ),
+        pytest.param(sized(OUT, 5, at(0, 0)), 10, OUT, ["follows"], id="out from nothing"),
+        pytest.param(sized(IN, 9, at(20, 10)), 18, IN, ["follows"], id="in together"),
+        pytest.param(sized(IN, 9, at(18, 10)), 18, IN, [], id="in, already there"),
+        pytest.param(
+            sized(IN, 9, at(30, 10)),
+            25,
+            IN,
+            ["follows", "move_limited"],
+            id="in, a surplus by a step more",
+        ),
+        pytest.param(sized(IN, 9, at(12, 10)), 18, IN, ["short"], id="in, yet a lost partner"),
+        pytest.param(
+            sized(IN, 9, at(12, 10), grow=WAITING), 12, IN, ["short_waits"], id="or it waits"
+        ),
+    ],
+)
+def test_the_partner_follows(
+    size: Sized, prefill: int, direction: Direction, why: list[str]
+) -> None:
+    decision = coordinate(build_service(), size)
+    assert decision.capacity == {"prefill": prefill, "decode": size.anchor_capacity}
+    assert (decision.direction, codes(decision.reasons)) == (direction, why)
+    assert decision.ratio == {"prefill": 2, "decode": 1}
+
+
+def test_the_exact_share_is_rounded_up() -> None:
+    decision = coordinate(
+        build_service(), sized(OUT, 9, at(9, 8), ratio={"prefill": 9, "decode": 7})
+    )
+    assert decision.capacity == {"prefill": 12, "decode": 9}
+    assert decision.reasons[0].figures == {
+        "role": "prefill",
+        "supply": 9,
+        "exact": pytest.approx(11.571, abs=1e-3),
+        "capacity": 12,
+    }
+
+
+def test_the_band_is_configured() -> None:
+    spec = build_service(ratio=RatioSpec(band=0.3))
+    assert coordinate(spec, sized(HOLD, 10, at(14, 10))).direction is HOLD
+    assert coordinate(spec, sized(HOLD, 10, at(13, 10))).direction is OUT
+
+
+@pytest.mark.parametrize(
+    ("size", "roles", "prefill", "why"),
+    [
+        pytest.param(
+            sized(OUT, 12, at(20, 10)),
+            {"max_replicas": 22},
+            22,
+            ["follows", "above_maximum", "ratio_broken"],
+            id="a maximum breaks the ratio",
+        ),
+        pytest.param(
+            sized(IN, 4, at(10, 5)),
+            {"min_replicas": 9},
+            9,
+            ["follows", "below_minimum", "ratio_broken"],
+            id="so does a minimum",
+        ),
+        pytest.param(
+            sized(HOLD, 10, at(20, 10), grow=WAITING),
+            {"min_replicas": 24},
+            24,
+            ["below_minimum", "ratio_broken"],
+            id="bounds pass waits",
+        ),
+        pytest.param(
+            sized(HOLD, 10, at(20, 10), grow=LOCKED),
+            {"min_replicas": 24},
+            20,
+            ["below_minimum", "frozen"],
+            id="but no freeze",
+        ),
+        pytest.param(
+            sized(HOLD, 10, at(20, 10), shrink=LOCKED),
+            {"max_replicas": 15},
+            20,
+            ["above_maximum", "frozen"],
+            id="in either direction",
+        ),
+    ],
+)
+def test_bounds_come_last(size: Sized, roles: dict[str, Any], prefill: int, why: list[str]) -> None:
+    spec = build_service(roles=(build_role("prefill", **roles), build_role("decode")))
+    decision = coordinate(spec, size)
+    assert (decision.capacity["prefill"], codes(decision.reasons)) == (prefill, why)
+
+
+def test_the_brake_does_not_lift_the_anchors_bound() -> None:
+    spec = build_service(roles=(build_role("prefill"), build_role("decode", max_replicas=9)))
+    decision = coordinate(spec, sized(HOLD, 10, at(20, 10), shrink=WAITING))
+    assert decision.capacity == {"prefill": 20, "decode": 9}
+    assert (decision.direction, codes(decision.reasons)) == (IN, ["above_maximum"])
+
+
+def test_a_pinned_partner() -> None:
+    spec = build_service(pin={"prefill": 3})
+    decision = coordinate(spec, sized(HOLD, 10, at(20, 10), shrink=WAITING))
+    assert decision.capacity == {"prefill": 3, "decode": 10}
+    assert codes(decision.reasons) == ["pinned", "ratio_broken"]
+
+
+def test_nested_roles_follow_at_every_level() -> None:
+    nested = build_role(
+        "prefill", roles=(build_role("prefill/attention"), build_role("prefill/ffn", share=4))
+    )
+    spec = build_service(roles=(nested, build_role("decode")))
+    held = {"prefill/attention": 4.0, "prefill/ffn": 16.0, "decode": 2.0}
+    decision = coordinate(spec, sized(OUT, 3, held))
+    assert decision.capacity == {"prefill/attention": 6, "prefill/ffn": 24, "decode": 3}
+
+
+def test_a_fraction_that_no_instance_fills_is_not_given_back() -> None:
+    small = AcceleratorOption(type="L20", gpus=8, capacity=0.9)
+    roles = (build_role("prefill", accelerators=(H20, small)), build_role("decode"))
+    spec = build_service(roles=roles)
+    surplus = coordinate(spec, sized(HOLD, 4, at(9.6, 4)))
+    assert (surplus.capacity["prefill"], codes(surplus.reasons)) == (9, ["surplus_waits"])
+    inward = coordinate(spec, sized(IN, 4, at(8.6, 5)))
+    assert (inward.capacity["prefill"], codes(inward.reasons)) == (8, [])
