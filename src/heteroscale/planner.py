@@ -1,0 +1,396 @@
+"""One tick of planning: plan() folds the memory forward and says what should change.
+
+Pure: it composes how much (policy), where (prescheduler) and when (lifecycle), and knows no clock,
+no mode and no way to act. A broken promise of ours raises; whoever calls plans again without that
+service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from heteroscale.entities.action import Action, Outcome
+from heteroscale.entities.decision import Decision, Reason, Step
+from heteroscale.entities.placement import Grant, NoFit, PlacementPlan, PlacementRequest
+from heteroscale.entities.plan import Plan
+from heteroscale.entities.reasons import ReasonCode
+from heteroscale.entities.service import FleetSpec, RolePath, ServiceSpec
+from heteroscale.entities.snapshot import (
+    Instance,
+    InstanceState,
+    ServiceSnapshot,
+    Signal,
+    Snapshot,
+    UnknownCause,
+)
+from heteroscale.entities.state import FleetState, ServiceState
+from heteroscale.lifecycle import waits
+from heteroscale.lifecycle.adoption import adopt
+from heteroscale.lifecycle.changes import in_order, rotations, scalings, untouched
+from heteroscale.lifecycle.explain import explain_moves
+from heteroscale.lifecycle.gate import Passage, gate
+from heteroscale.lifecycle.reach import hidden, never_seen, out_of_reach
+from heteroscale.lifecycle.rotation import (
+    NOT_WATCHED,
+    Memory,
+    Move,
+    Occasion,
+    Turn,
+    Watch,
+    chosen,
+    completed,
+    ordered_out,
+    restorable,
+    rotate,
+    watched_s,
+)
+from heteroscale.policy.brake import HOUR_S, brake
+from heteroscale.policy.coordinate import coordinate
+from heteroscale.policy.ratio import leaf_weights
+from heteroscale.policy.signal import idle, judged, latency
+from heteroscale.policy.sized import Sized
+from heteroscale.policy.sizing import size
+from heteroscale.prescheduler.cycle import out_of_reach_groups, place_all
+from heteroscale.prescheduler.explain import explain_placement
+from heteroscale.prescheduler.wish import NO_WISH, Wish, wish
+
+_READY = InstanceState.READY
+_WITHDRAWN = InstanceState.WITHDRAWN
+_STARTING = InstanceState.STARTING
+_HELD = InstanceState.HELD
+_NEW = ServiceState()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Case:
+    """One service on its way through the steps of a tick."""
+
+    spec: ServiceSpec
+    snapshot: ServiceSnapshot
+    #: the memory as it was before sizing, and as it will be after the tick
+    before: ServiceState
+    state: ServiceState
+    supply: Mapping[RolePath, float]
+    decision: Decision
+    #: what planner, prescheduler and lifecycle add to the decision's reasons
+    reasons: list[Reason]
+    #: instances that are not simply in rotation
+    moving: list[Instance]
+    #: instances and counts that may not be touched in this tick
+    blocked: frozenset[str] = frozenset()
+    #: some of what it has may be where nobody can look: nothing is added or taken away
+    hidden: bool = False
+    wish: Wish = NO_WISH
+    grants: list[Grant] = field(default_factory=list)
+    no_fits: list[NoFit] = field(default_factory=list)
+    leaving: frozenset[str] = frozenset()
+    actions: list[Action] = field(default_factory=list)
+
+
+def plan(state: FleetState, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Plan, FleetState]:
+    """Return what every service should have, the changes that lead there, and the memory after it.
+
+    A service that is absent from the snapshot is unknown: it is not planned and keeps its memory.
+
+    1. settle the outcomes of what was sent before
+    2. adopt counts that someone else changed
+    3. size every service
+    4. brake: the fleet as a whole against its sizes
+    5. coordinate each size into capacity per role
+    6. place what must be added, choose what leaves
+    7. lifecycle: restore, withdraw, drain, remove, gate
+    8. actions, identified by content, in order
+    """
+    specs = {spec.name: spec for spec in sorted(fleet.services, key=lambda spec: spec.name)}
+    outcomes = waits.by_service(snapshot.outcomes)
+    unseen = never_seen(snapshot)
+    befores: dict[str, ServiceState] = {}
+    folded: dict[str, ServiceState] = {}
+    sizes: dict[str, Sized] = {}
+    told: dict[str, tuple[Reason, ...]] = {}
+    for name, spec in specs.items():
+        if name not in snapshot.services:
+            continue
+        # 1. settle, 2. adopt
+        remembered = state.services.get(name, _NEW)
+        befores[name], told[name] = _settled(
+            spec, remembered, snapshot, fleet, outcomes.get(name, {}), unseen
+        )
+        # 3. size
+        sizes[name], folded[name] = _sized(spec, befores[name], snapshot, frozen=fleet.freeze)
+    # 4. brake
+    allowed = brake(
+        sizes,
+        specs=specs,
+        rules=fleet.brake,
+        fleet_gpus=sum(node.gpus for node in snapshot.inventory.nodes),
+        left_gpus=state.left_gpus,
+        now_s=snapshot.now_s,
+    )
+    # 5. coordinate
+    cases = [
+        _case(specs[name], befores[name], folded[name], allowed[name], told[name], snapshot)
+        for name in befores
+    ]
+    # 6. place
+    for case in cases:
+        _ask(case, snapshot, fleet)
+    placement = _place(cases, snapshot, fleet)
+    # 7. lifecycle, 8. actions
+    for case in cases:
+        _move(case, snapshot, fleet)
+    return (
+        Plan(
+            now_s=snapshot.now_s,
+            generation=snapshot.inventory.generation,
+            decisions=tuple(
+                replace(one.decision, reasons=(*one.decision.reasons, *one.reasons))
+                for one in cases
+            ),
+            placement=placement,
+            actions=in_order(action for case in cases for action in case.actions),
+        ),
+        _remembered(state, cases, snapshot, specs),
+    )
+
+
+def begin(state: FleetState, sent: Sequence[Action], now_s: float, fleet: FleetSpec) -> FleetState:
+    """Return the memory with the waits of what is about to be sent, provisionally begun.
+
+    Doing it twice with the same actions is doing it once.
+
+    Args:
+        sent: actions of the last plan, all or some.
+    """
+    rules = {spec.name: spec.policy.guard for spec in fleet.services}
+    services = dict(state.services)
+    gpus = 0
+    for name in sorted({action.service for action in sent}):
+        before = services.get(name, _NEW)
+        pending = {one.action_id for one in before.pending}
+        own = [a for a in sent if a.service == name and a.id not in pending]
+        gpus += sum(action.gpus for action in own)
+        services[name] = waits.begin(before, own, now_s, rules[name])
+    left = tuple(entry for entry in state.left_gpus if now_s - entry[0] < HOUR_S)
+    if gpus:
+        left = (*left, (now_s, gpus))
+    return FleetState(services=services, left_gpus=left)
+
+
+def _settled(
+    spec: ServiceSpec,
+    state: ServiceState,
+    snapshot: Snapshot,
+    fleet: FleetSpec,
+    outcomes: Mapping[str, Outcome],
+    unseen: Sequence[str],
+) -> tuple[ServiceState, tuple[Reason, ...]]:
+    """Return a service's memory after what was done to it, by us and by others."""
+    service = snapshot.services[spec.name]
+    rules = spec.policy.guard
+    settled = waits.settle(
+        state,
+        service,
+        outcomes,
+        snapshot.unreachable,
+        snapshot.now_s,
+        # By then every observation that is not stale was made an interval after the sending.
+        fleet.stale_s + fleet.interval_s,
+        rules,
+    )
+    why = hidden(settled.state, service.group_roles, unseen)
+    if why:
+        return settled.state, why
+    return adopt(settled.state, service.group_roles, settled.ours, snapshot.now_s, rules)
+
+
+def _sized(
+    spec: ServiceSpec, state: ServiceState, snapshot: Snapshot, *, frozen: bool
+) -> tuple[Sized, ServiceState]:
+    return size(
+        spec,
+        snapshot.services[spec.name],
+        state,
+        now_s=snapshot.now_s,
+        utc_offsets_s=snapshot.utc_offsets_s,
+        frozen=frozen,
+    )
+
+
+def _case(
+    spec: ServiceSpec,
+    before: ServiceState,
+    state: ServiceState,
+    sized: Sized,
+    told: tuple[Reason, ...],
+    snapshot: Snapshot,
+) -> _Case:
+    service = snapshot.services[spec.name]
+    case = _Case(
+        spec=spec,
+        snapshot=service,
+        before=before,
+        state=state,
+        supply=sized.supply,
+        decision=coordinate(spec, sized),
+        reasons=list(told),
+        moving=[one for one in service.instances if one.state is not _READY],
+        hidden=any(reason.code == ReasonCode.NEVER_SEEN for reason in told),
+    )
+    if before.pending:
+        case.blocked = waits.blocked(before)
+        figures = {"actions": len(before.pending)}
+        case.reasons.append(
+            Reason(step=Step.ACT, code=ReasonCode.AWAITING_OUTCOME, figures=figures)
+        )
+    if snapshot.unreachable:
+        targets, reasons = out_of_reach(service, snapshot.unreachable)
+        case.blocked |= targets
+        case.reasons += reasons
+    return case
+
+
+def _ask(case: _Case, snapshot: Snapshot, fleet: FleetSpec) -> None:
+    """Find what the service wants of this cycle, and what of it may be asked for now."""
+    withdrawn = [one for one in case.moving if one.state is _WITHDRAWN]
+    movable = [one for one in withdrawn if one.uid not in case.blocked]
+    back = restorable(case.spec, movable) if movable else {}
+    wanted = wish(case.spec, case.snapshot, case.decision, case.supply, back)
+    short = wanted.short
+    if movable:
+        # A restore is exempt from every wait and from freeze: ask again as if there were none.
+        free = replace(case.before, scale_out_until_s=0.0)
+        sized, _ = _sized(case.spec, free, snapshot, frozen=False)
+        unbound = coordinate(case.spec, sized)
+        again = wish(case.spec, case.snapshot, unbound, case.supply, back).short
+        short = {role: max(short.get(role, 0.0), again.get(role, 0.0)) for role in (*short, *again)}
+    pending = case.before.pending
+    counts_open = any(one.role is not None for one in pending)
+    stopped = fleet.freeze or case.hidden
+    case.wish = Wish(
+        short=short,
+        # What is under way and not seen yet would be asked for twice, or taken twice.
+        add={} if stopped or counts_open else wanted.add,
+        remove={} if stopped or pending else wanted.remove,
+    )
+
+
+def _place(cases: Sequence[_Case], snapshot: Snapshot, fleet: FleetSpec) -> PlacementPlan:
+    """Place every wish and hand each service its part of the answer."""
+    requests = [
+        PlacementRequest(
+            spec=case.spec,
+            snapshot=case.snapshot,
+            add=case.wish.add,
+            remove=case.wish.remove,
+            ratio=case.decision.ratio,
+            closed=out_of_reach_groups(case.snapshot, snapshot.unreachable),
+        )
+        for case in cases
+        if case.wish.add or case.wish.remove
+    ]
+    placement = place_all(requests, snapshot, fleet.levels)
+    by_name = {case.spec.name: case for case in cases}
+    for grant in placement.grants:
+        by_name[grant.service].grants.append(grant)
+    for no_fit in placement.no_fits:
+        by_name[no_fit.service].no_fits.append(no_fit)
+    for release in placement.releases:
+        by_name[release.service].leaving = frozenset(release.uids)
+    return placement
+
+
+def _move(case: _Case, snapshot: Snapshot, fleet: FleetSpec) -> None:
+    """Move instances in and out of rotation, change counts, and say why."""
+    spec, counts = case.spec, case.snapshot.group_roles
+    turns: tuple[Turn, ...] = ()
+    if case.moving or case.before.observed_s:
+        turns = _rotated(case, snapshot, fleet)
+    if case.leaving and not any(turn.move is Move.RESTORE for turn in turns):
+        # What comes back and what leaves in one tick would contradict each other.
+        turns += chosen(one for one in case.snapshot.instances if one.uid in case.leaving)
+    passages = _gated(case, turns, snapshot, fleet)
+    if not (turns or passages or case.grants or case.no_fits):
+        return
+    free = untouched(turns, case.blocked)
+    scaled, removed = scalings(spec, counts, case.grants, free)
+    rotated = [turn for turn in free if turn.move is not Move.REMOVE]
+    case.actions = [*rotations(spec, rotated, passages), *scaled]
+    case.reasons += explain_placement(case.grants, case.no_fits)
+    case.reasons += explain_moves([*rotated, *removed], passages)
+
+
+def _rotated(case: _Case, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Turn, ...]:
+    """Return the moves of what is leaving, and remember how long it was watched."""
+    spec, before, instances = case.spec, case.before, case.snapshot.instances
+    memory = Memory(observed_s=before.observed_s, unknown_since_s=before.unknown_since_s)
+    withdrawn = any(one.state is _WITHDRAWN for one in case.moving)
+    occasion = Occasion(
+        now_s=snapshot.now_s,
+        elapsed_s=watched_s(before.planned_s, snapshot.now_s, fleet.interval_s),
+        watch=_watch(case) if withdrawn else NOT_WATCHED,
+        returned=case.wish.short,
+        cancelled=spec.pause.scale_in,
+        frozen=fleet.freeze,
+        blocked=case.blocked,
+        ordered=ordered_out(spec, case.moving, case.supply) if withdrawn else (),
+    )
+    turns, after = rotate(spec, case.moving, memory, occasion)
+    case.state = replace(
+        case.state,
+        observed_s=after.observed_s,
+        unknown_since_s=after.unknown_since_s,
+        restores=0 if completed(memory, instances) else case.state.restores,
+    )
+    return turns
+
+
+def _watch(case: _Case) -> Watch:
+    """Return what the SLO signals say; no events beside a known-zero load are known and fine."""
+    signals = judged(case.snapshot.readings, case.spec.policy.trust)
+    worst = [latency(signals, signal, case.spec.slo) for signal in (Signal.TTFT, Signal.TBT)]
+    ratios = [one.ratio for one in worst if one.ratio is not None]
+    quiet = idle(signals)
+    return Watch(
+        ratio=max(ratios, default=None),
+        known=all(
+            one.cause is None or (one.cause is UnknownCause.NO_EVENTS and quiet) for one in worst
+        ),
+    )
+
+
+def _gated(
+    case: _Case, turns: tuple[Turn, ...], snapshot: Snapshot, fleet: FleetSpec
+) -> list[Passage]:
+    """Return what changes at the readiness gate, for instances that nothing else moves."""
+    if not any(one.state is _STARTING or one.state is _HELD for one in case.moving):
+        return []
+    taken = {turn.instance.uid for turn in turns} | case.blocked
+    passages = gate(
+        case.spec,
+        leaf_weights(case.spec.group, case.decision.ratio),
+        case.snapshot.instances,
+        case.snapshot.group_roles,
+        frozenset(role for no_fit in case.no_fits for role in no_fit.missing),
+        snapshot.now_s,
+    )
+    return [
+        passage
+        for passage in passages
+        if passage.instance.uid not in taken and not (passage.hold and fleet.freeze)
+    ]
+
+
+def _remembered(
+    state: FleetState, cases: Sequence[_Case], snapshot: Snapshot, specs: Mapping[str, ServiceSpec]
+) -> FleetState:
+    """Return the fleet's memory; what is neither asked for nor observed any more is forgotten."""
+    services = {
+        name: kept
+        for name, kept in state.services.items()
+        if name in specs or name in snapshot.services
+    }
+    for case in cases:
+        services[case.spec.name] = replace(case.state, planned_s=snapshot.now_s)
+    return FleetState(services=dict(sorted(services.items())), left_gpus=state.left_gpus)

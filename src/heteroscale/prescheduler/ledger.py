@@ -1,0 +1,204 @@
+"""Free GPUs per node within one cycle: what is left of the inventory as capacity is granted.
+
+Built from observation once per cycle and only ever reduced: what scale-in frees returns with the
+next cycle's inventory. Trials run on a fork; only `commit` writes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from heteroscale.entities.service import AcceleratorOption
+from heteroscale.entities.snapshot import Instance, InstanceState
+from heteroscale.entities.topology import DomainPath, Inventory, Node, TopologyTree
+from heteroscale.errors import InvariantViolation
+from heteroscale.prescheduler.topology import depth_of
+
+#: (service, role, accelerator) → the shape of one instance
+Shapes = Mapping[tuple[str, str, str], AcceleratorOption]
+
+
+class _Stock:
+    """What stays the same in a cycle; shared by a ledger and all its forks, filled on first use."""
+
+    def __init__(self, nodes: Sequence[Node], tree: TopologyTree) -> None:
+        self.nodes = nodes
+        self.tree = tree
+        #: accelerator per node; None = unhealthy, takes nothing
+        self.types = [node.accelerator if node.healthy else None for node in nodes]
+        order = sorted(range(len(nodes)), key=lambda i: (nodes[i].domain, nodes[i].name))
+        #: node → its place in the order of first fit, the same for any inventory order
+        self.rank = {index: rank for rank, index in enumerate(order)}
+        self._pools: dict[DomainPath, dict[str, tuple[int, ...]]] = {}
+        self._by_depth: dict[int, tuple[DomainPath, ...]] = {}
+
+    def pool(self, domain: DomainPath, accelerator: str) -> tuple[int, ...]:
+        """Return the healthy nodes of a type in a domain, in the order of first fit."""
+        pools = self._pools.get(domain)
+        if pools is None:
+            by_type: dict[str, list[int]] = {}
+            for index in sorted(self.tree.domains.get(domain, ()), key=self.rank.__getitem__):
+                kind = self.types[index]
+                if kind is not None:
+                    by_type.setdefault(kind, []).append(index)
+            pools = {kind: tuple(indices) for kind, indices in by_type.items()}
+            self._pools[domain] = pools
+        return pools.get(accelerator, ())
+
+    def at_depth(self, depth: int) -> tuple[DomainPath, ...]:
+        """Return every domain whose path has this length, sorted."""
+        if depth not in self._by_depth:
+            self._by_depth[depth] = tuple(d for d in self.tree.domains if len(d) == depth)
+        return self._by_depth[depth]
+
+
+class Ledger:
+    """Free GPUs of every node, never negative."""
+
+    def __init__(
+        self,
+        stock: _Stock,
+        free: list[int],
+        starts: dict[tuple[DomainPath, str, int], int],
+        parent: Ledger | None = None,
+    ) -> None:
+        self._stock = stock
+        self._free = free
+        #: (domain, accelerator, GPUs) → nodes of the pool that are known to have less; free GPUs
+        #: only fall, so a search never has to look at them again
+        self._starts = starts
+        self._parent = parent
+
+    @classmethod
+    def of(
+        cls,
+        inventory: Inventory,
+        tree: TopologyTree,
+        instances: Iterable[Instance],
+        shapes: Shapes | None = None,
+    ) -> Ledger:
+        """Return the ledger at the start of a cycle.
+
+        Args:
+            instances: of every service, whether it asks or not.
+            shapes: known instance shapes; an instance without one says itself how many GPUs it
+                holds, or is taken to hold whole nodes.
+        """
+        stock = _Stock(inventory.nodes, tree)
+        ledger = cls(stock, [node.gpus for node in inventory.nodes], {})
+        names = {(node.domain[:1], node.name): i for i, node in enumerate(inventory.nodes)}
+        waiting: list[Instance] = []
+        for instance in instances:
+            if instance.state is InstanceState.TERMINATED:
+                continue
+            if not instance.nodes and instance.state is InstanceState.PENDING:
+                waiting.append(instance)
+            for name in instance.nodes:
+                index = names.get(((instance.subcluster,), name))
+                if index is not None:
+                    ledger._occupy(index, _gpus_per_node(instance, shapes or {}))
+        for instance in sorted(waiting, key=lambda one: one.uid):
+            ledger._reserve(instance, shapes or {})
+        return ledger
+
+    def fork(self) -> Ledger:
+        """Return a trial that reads and deducts without this ledger noticing."""
+        return Ledger(self._stock, self._free.copy(), self._starts.copy(), self)
+
+    def commit(self, trial: Ledger) -> None:
+        """Make a trial's deductions this ledger's own.
+
+        Raises:
+            InvariantViolation: the trial was forked from another ledger.
+        """
+        if trial._parent is not self:
+            raise InvariantViolation("a ledger takes over only its own fork")
+        self._free, self._starts = trial._free, trial._starts
+
+    def take(self, domain: DomainPath, option: AcceleratorOption) -> bool:
+        """Deduct one instance inside a domain; False = it does not fit and nothing is deducted."""
+        found = self._find(domain, option)
+        for index in found:
+            self._occupy(index, option.gpus)
+        return bool(found)
+
+    def has_room(self, domain: DomainPath, option: AcceleratorOption) -> bool:
+        """Return whether one instance would fit inside a domain."""
+        return bool(self._find(domain, option))
+
+    def domains(self, level: str | None, inside: DomainPath = ()) -> tuple[DomainPath, ...]:
+        """Return the domains of a level (None = sub-clusters) inside a wider one, sorted.
+
+        A domain that is narrower than the level already is the answer itself.
+        """
+        depth = depth_of(self._stock.tree.levels, level)
+        if len(inside) >= depth:
+            return (inside,)
+        at_depth = self._stock.at_depth(depth)
+        return tuple(d for d in at_depth if d[: len(inside)] == inside) if inside else at_depth
+
+    def free_gpus(self) -> dict[tuple[str, str], int]:
+        """Return (sub-cluster, node) → free GPUs, unhealthy nodes included."""
+        nodes = self._stock.nodes
+        return {(n.domain[0], n.name): free for n, free in zip(nodes, self._free, strict=True)}
+
+    def census(self, domains: Iterable[DomainPath]) -> tuple[Counter[tuple[str | None, int]], int]:
+        """Return (accelerator or None = unhealthy, free GPUs) → nodes inside, and nodes outside."""
+        inside: set[int] = set()
+        for domain in domains:
+            inside.update(self._stock.tree.domains.get(domain, ()))
+        types, free = self._stock.types, self._free
+        # Counted without a Python step per node: this runs for every service that goes without.
+        counts = Counter(
+            zip(map(types.__getitem__, inside), map(free.__getitem__, inside), strict=True)
+        )
+        return counts, len(free) - len(inside)
+
+    def _find(self, domain: DomainPath, option: AcceleratorOption) -> tuple[int, ...]:
+        """Return the first nodes that hold one instance; () = none do."""
+        if option.nodes == 1:
+            start = self._first(domain, option)
+            pool = self._stock.pool(domain, option.type)
+            return pool[start : start + 1]
+        for inner in self.domains(option.within, domain) if option.within else (domain,):
+            pool = self._stock.pool(inner, option.type)[self._first(inner, option) :]
+            roomy = [index for index in pool if self._free[index] >= option.gpus]
+            if len(roomy) >= option.nodes:
+                return tuple(roomy[: option.nodes])
+        return ()
+
+    def _first(self, domain: DomainPath, option: AcceleratorOption) -> int:
+        """Return where in its pool the first node with room stands; the pool's length = nowhere."""
+        key = (domain, option.type, option.gpus)
+        pool = self._stock.pool(domain, option.type)
+        free = self._free
+        place = self._starts.get(key, 0)
+        while place < len(pool) and free[pool[place]] < option.gpus:
+            place += 1
+        self._starts[key] = place
+        return place
+
+    def _occupy(self, index: int, gpus: int | None) -> None:
+        # More GPUs taken than there are: the inventory and the instances disagree; full is full.
+        left = 0 if gpus is None else self._free[index] - gpus
+        self._free[index] = max(0, left)
+
+    def _reserve(self, instance: Instance, shapes: Shapes) -> None:
+        """Set GPUs aside for an instance that waits for its node, if there are any."""
+        domain = (instance.subcluster,)
+        shape = shapes.get((instance.service, instance.role, instance.accelerator))
+        if shape is None:
+            pool = self._stock.pool(domain, instance.accelerator)
+            widest = max((self._stock.nodes[index].gpus for index in pool), default=0)
+            gpus = widest if instance.gpus is None else instance.gpus
+            shape = AcceleratorOption(type=instance.accelerator, gpus=gpus)
+        self.take(domain, shape)
+
+
+def _gpus_per_node(instance: Instance, shapes: Shapes) -> int | None:
+    """Return what an instance holds on each of its nodes; None = all of it."""
+    if instance.gpus is not None:
+        return instance.gpus
+    shape = shapes.get((instance.service, instance.role, instance.accelerator))
+    return None if shape is None else shape.gpus

@@ -1,0 +1,335 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from heteroscale.entities.placement import (
+    Grant,
+    NoFit,
+    PlacementPlan,
+    PlacementRequest,
+    Release,
+)
+from heteroscale.entities.service import AcceleratorOption, RoleSpec
+from heteroscale.entities.snapshot import GroupRole, Instance, InstanceState
+from heteroscale.entities.topology import Node
+from heteroscale.prescheduler.place import place
+from heteroscale.prescheduler.topology import build_tree
+from tests.builders import (
+    H20,
+    build_instances,
+    build_role,
+    build_service,
+    build_snapshot,
+)
+from tests.world import build_inventory, build_nodes
+
+LEVELS = ("S0", "S1", "S2")
+A, B = ("east", "a"), ("east", "b")
+PAIR = (build_role("prefill"), build_role("decode"))
+
+
+def request(
+    name: str = "chat",
+    *,
+    roles: tuple[RoleSpec, ...] = PAIR,
+    within: str | None = "S2",
+    priority: int = 50,
+    counts: tuple[GroupRole, ...] = (),
+    instances: tuple[Instance, ...] = (),
+    add: dict[str, int] | None = None,
+    remove: dict[str, int] | None = None,
+    closed: tuple[str, ...] = (),
+) -> PlacementRequest:
+    spec = build_service(name, roles=roles, priority=priority)
+    return PlacementRequest(
+        spec=replace(spec, group=replace(spec.group, within=within)),
+        snapshot=build_snapshot(instances=instances, group_roles=counts),
+        add=add or {},
+        remove=remove or {},
+        closed=closed,
+    )
+
+
+def placed(*requests: PlacementRequest, nodes: tuple[Node, ...]) -> PlacementPlan:
+    inventory = build_inventory(*nodes)
+    instances = [one for each in requests for one in each.snapshot.instances]
+    return place(requests, inventory, build_tree(inventory, LEVELS), instances)
+
+
+def count(
+    role: str, replicas: int, *, group: str = "g0", domain: tuple[str, ...] = A, on: str = "H20"
+) -> GroupRole:
+    return GroupRole(
+        service="chat",
+        group=group,
+        role=role,
+        accelerator=on,
+        subcluster="east",
+        domain=domain,
+        replicas=replicas,
+        version="1",
+    )
+
+
+def grant(
+    role: str,
+    replicas: int,
+    *,
+    group: str = "g0",
+    domain: tuple[str, ...] = A,
+    on: str = "H20",
+    service: str = "chat",
+) -> Grant:
+    return Grant(
+        service=service,
+        group=group,
+        role=role,
+        accelerator=on,
+        domain=domain,
+        subcluster="east",
+        replicas=replicas,
+    )
+
+
+def test_nobody_asks() -> None:
+    assert placed(request(), nodes=build_nodes(2)) == PlacementPlan()
+
+
+def test_a_new_group_opens_in_the_first_domain_that_holds_one_of_every_role() -> None:
+    nodes = (*build_nodes(1, domain=A), *build_nodes(4, domain=B))
+    assert placed(request(add={"prefill": 2, "decode": 2}), nodes=nodes) == PlacementPlan(
+        grants=(grant("decode", 2, domain=B), grant("prefill", 2, domain=B))
+    )
+
+
+def test_a_domain_is_passed_where_its_roles_fit_one_by_one_but_not_together() -> None:
+    nodes = (*build_nodes(1, domain=A), *build_nodes(2, domain=B, first=1))
+    plan = placed(request(add={"prefill": 1, "decode": 1}), nodes=nodes)
+    assert plan.grants == (grant("decode", 1, domain=B), grant("prefill", 1, domain=B))
+
+
+def test_a_service_without_affinity_gets_a_sub_cluster() -> None:
+    plan = placed(request(within=None, add={"prefill": 1, "decode": 1}), nodes=build_nodes(2))
+    assert plan.grants == (grant("decode", 1, domain=()), grant("prefill", 1, domain=()))
+
+
+def test_existing_groups_come_first_in_name_order_then_new_ones() -> None:
+    counts = (
+        count("prefill", 1, group="g1", domain=B),
+        count("decode", 1, group="g1", domain=B),
+        count("prefill", 1),
+        count("decode", 1),
+    )
+    nodes = (
+        *build_nodes(2, domain=A),
+        *build_nodes(2, domain=B),
+        *build_nodes(3, domain=("east", "c")),
+    )
+    plan = placed(request(counts=counts, add={"prefill": 4, "decode": 4}), nodes=nodes)
+    assert plan == PlacementPlan(
+        grants=(
+            grant("decode", 1),
+            grant("prefill", 1),
+            grant("decode", 1, group="g1", domain=B),
+            grant("prefill", 1, group="g1", domain=B),
+            grant("decode", 1, group="g2", domain=("east", "c")),
+            grant("prefill", 1, group="g2", domain=("east", "c")),
+        ),
+        no_fits=(
+            NoFit(
+                service="chat",
+                missing={"decode": 1, "prefill": 1},
+                causes={"full": 6, "too few together": 1},
+            ),
+        ),
+    )
+
+
+def test_a_lost_partner_is_replaced_in_the_group_that_lost_it() -> None:
+    counts = (
+        count("prefill", 6),
+        count("decode", 4),
+        count("prefill", 2, group="g1", domain=B),
+        count("decode", 6, group="g1", domain=B),
+    )
+    nodes = (*build_nodes(4, domain=A), *build_nodes(4, domain=B))
+    plan = placed(request(counts=counts, add={"prefill": 2}), nodes=nodes)
+    assert plan == PlacementPlan(grants=(grant("prefill", 2, group="g1", domain=B),))
+
+
+def test_where_balance_has_no_room_the_ratio_gives_way() -> None:
+    counts = (
+        count("prefill", 6),
+        count("decode", 4),
+        count("prefill", 2, group="g1", domain=B),
+        count("decode", 6, group="g1", domain=B),
+    )
+    plan = placed(request(counts=counts, add={"prefill": 2}), nodes=build_nodes(4, domain=A))
+    assert plan == PlacementPlan(grants=(grant("prefill", 2),))
+
+
+def test_a_group_that_would_still_lack_a_role_gets_nothing() -> None:
+    plan = placed(
+        request(counts=(count("prefill", 0), count("decode", 0)), add={"prefill": 1}),
+        nodes=(*build_nodes(1, domain=A), *build_nodes(1, domain=B)),
+    )
+    assert plan == PlacementPlan(
+        no_fits=(
+            NoFit(
+                service="chat",
+                missing={"prefill": 1},
+                causes={"other domain": 1, "too few together": 1},
+            ),
+        )
+    )
+
+
+def test_a_closed_group_gets_nothing_and_keeps_its_name() -> None:
+    counts = (count("prefill", 1), count("decode", 1))
+    plan = placed(
+        request(counts=counts, add={"prefill": 1, "decode": 1}, closed=("g0",)),
+        nodes=build_nodes(2, domain=A),
+    )
+    assert plan.grants == (grant("decode", 1, group="g1"), grant("prefill", 1, group="g1"))
+
+
+def test_a_step_is_placed_whole_or_reported() -> None:
+    plan = placed(request(add={"prefill": 2, "decode": 2}), nodes=build_nodes(3, domain=A))
+    assert plan == PlacementPlan(
+        grants=(grant("decode", 1), grant("prefill", 1)),
+        no_fits=(
+            NoFit(
+                service="chat",
+                missing={"decode": 1, "prefill": 1},
+                causes={"full": 2, "too few together": 1},
+            ),
+        ),
+    )
+
+
+def test_causes_are_counted_over_every_node() -> None:
+    nodes = (
+        *build_nodes(1, domain=A, gpus=4),
+        *build_nodes(2, domain=A, accelerator="L20"),
+        *build_nodes(3, domain=A, first=10, healthy=False),
+        *build_nodes(4, domain=("east",), first=20),
+    )
+    plan = placed(request(add={"prefill": 1, "decode": 1}), nodes=nodes)
+    assert plan.no_fits == (
+        NoFit(
+            service="chat",
+            missing={"decode": 1, "prefill": 1},
+            causes={"other domain": 4, "unhealthy": 3, "wrong accelerator": 2, "full": 1},
+        ),
+    )
+
+
+def test_higher_priority_is_served_first_then_the_name_decides() -> None:
+    each = {"prefill": 1, "decode": 1}
+    plan = placed(
+        request("low", priority=10, add=each),
+        request("b", priority=90, add=each),
+        request("a", priority=90, add=each),
+        nodes=build_nodes(4, domain=A),
+    )
+    assert {one.service for one in plan.grants} == {"a", "b"}
+    assert [no_fit.service for no_fit in plan.no_fits] == ["low"]
+
+
+def test_the_preferred_accelerator_first_then_others_by_their_capacity() -> None:
+    slow = AcceleratorOption(type="L20", gpus=8, capacity=0.55)
+    roles = (build_role("prefill", accelerators=(H20, slow)), build_role("decode"))
+    nodes = (*build_nodes(2, domain=A), *build_nodes(6, domain=A, accelerator="L20"))
+    counts = (count("prefill", 1), count("decode", 1))
+    plan = placed(request(roles=roles, counts=counts, add={"prefill": 4}), nodes=nodes)
+    # 2 units on H20; 4 × 0.55 for the other 2: the surplus of one step serves the next.
+    assert plan == PlacementPlan(grants=(grant("prefill", 2), grant("prefill", 4, on="L20")))
+
+
+def test_roles_of_a_narrower_scope_share_its_domain() -> None:
+    moe = build_role(
+        "prefill",
+        within="S1",
+        roles=(build_role("prefill/attention"), build_role("prefill/ffn", share=2)),
+    )
+    roles = (moe, build_role("decode"))
+    nodes = (
+        *build_nodes(2, domain=(*A, "a1", "x")),
+        *build_nodes(4, domain=(*A, "a2", "x")),
+    )
+    plan = placed(
+        request(roles=roles, add={"prefill/attention": 1, "prefill/ffn": 2, "decode": 1}),
+        nodes=nodes,
+    )
+    near = (*A, "a2")
+    # Decode takes a node of a1, and the other one there is too little for both parts of prefill.
+    assert plan == PlacementPlan(
+        grants=(
+            grant("decode", 1),
+            grant("prefill/attention", 1, domain=near),
+            grant("prefill/ffn", 2, domain=near),
+        )
+    )
+    grown = placed(
+        request(
+            roles=roles,
+            counts=(
+                count("decode", 1),
+                count("prefill/attention", 1, domain=near),
+                count("prefill/ffn", 1, domain=near),
+            ),
+            add={"prefill/ffn": 1},
+        ),
+        nodes=nodes,
+    )
+    assert grown == PlacementPlan(grants=(grant("prefill/ffn", 1, domain=near),))
+
+
+def test_a_narrow_scope_that_fits_nowhere_fails_the_step() -> None:
+    wide = replace(H20, nodes=2)
+    roles = (build_role("prefill", within="S1", accelerators=(wide,)), build_role("decode"))
+    nodes = (
+        *build_nodes(1, domain=(*A, "a1", "x")),
+        *build_nodes(1, domain=(*A, "a2", "x")),
+        *build_nodes(1, domain=(*A, "a3", "x")),
+    )
+    plan = placed(request(roles=roles, add={"prefill": 1, "decode": 1}), nodes=nodes)
+    assert plan.no_fits == (
+        NoFit(
+            service="chat",
+            missing={"decode": 1, "prefill": 1},
+            causes={"too few together": 3},
+        ),
+    )
+
+
+def test_instances_in_the_way_and_victims_stay_in_the_ledger() -> None:
+    nodes = build_nodes(2, domain=A)
+    held = build_instances("decode", 2, group="g0")
+    held = tuple(replace(one, nodes=(nodes[i].name,)) for i, one in enumerate(held))
+    leaving = request("old", instances=held, counts=(count("decode", 2),), remove={"decode": 1})
+    asking = request("new", add={"prefill": 1, "decode": 1})
+    plan = placed(leaving, asking, nodes=nodes)
+    assert plan == PlacementPlan(
+        releases=(Release(service="old", uids=(held[1].uid,)),),
+        no_fits=(NoFit(service="new", missing={"decode": 1, "prefill": 1}, causes={"full": 2}),),
+    )
+
+
+@pytest.mark.parametrize("domain", [(), A], ids=["anywhere", "a domain"])
+def test_without_any_node_there_is_no_cause_to_count(domain: tuple[str, ...]) -> None:
+    counts = (count("prefill", 1, domain=domain), count("decode", 1, domain=domain))
+    plan = placed(request(counts=counts, add={"prefill": 1}), nodes=())
+    assert plan == PlacementPlan(
+        no_fits=(NoFit(service="chat", missing={"prefill": 1}, causes={}),)
+    )
+
+
+def test_pending_instances_keep_their_place() -> None:
+    waiting = build_instances("decode", 1, InstanceState.PENDING, group="other")
+    plan = placed(
+        request(instances=waiting, add={"prefill": 1, "decode": 1}), nodes=build_nodes(2, domain=A)
+    )
+    assert plan.grants == ()
