@@ -1,0 +1,98 @@
+"""The planner's memory in one JSON file on one machine, replaced as a whole.
+
+A crash at any instant leaves the old file or the new one. Every save is durable, so the acting
+services' part is; the loop saves no more than once a minute when nothing acts.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from heteroscale.entities.state import FleetState
+from heteroscale.errors import ConfigError, Problem
+
+VERSION = 1
+
+
+class _Stored(msgspec.Struct):
+    version: int
+    state: FleetState
+
+
+class _Version(msgspec.Struct):
+    version: int
+
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+_DECODER = msgspec.json.Decoder(_Stored)
+_VERSION = msgspec.json.Decoder(_Version)
+
+
+class FileStore:
+    """A store for one controller: nobody else may write the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def load(self) -> FleetState:
+        """Return the last saved state, empty when there is no file.
+
+        Raises:
+            ConfigError: the file cannot be read or is not what was saved.
+        """
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
+            return FleetState()
+        except OSError as error:
+            raise self._refused(f"cannot be read: {error.strerror}") from error
+        try:
+            version = _VERSION.decode(content).version
+            if version != VERSION:
+                raise self._refused(f"must be version {VERSION}", version)
+            return _DECODER.decode(content).state
+        except msgspec.DecodeError as error:
+            raise self._refused(
+                f"is damaged ({error}); restore it, or move it away to start without memory"
+            ) from error
+
+    def save(self, state: FleetState, acting: frozenset[str]) -> None:  # noqa: ARG002 - all is kept
+        """Keep the state; return once all of it survives a crash.
+
+        Raises:
+            ConfigError: the file cannot be written; the one before is untouched.
+        """
+        content = _ENCODER.encode(_Stored(version=VERSION, state=state))
+        unfinished = self._path.with_name(f".{self._path.name}.unfinished")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            _write_durably(unfinished, content)
+            unfinished.replace(self._path)
+            _sync_folder(self._path.parent)
+        except OSError as error:
+            with suppress(OSError):
+                unfinished.unlink()
+            raise self._refused(f"cannot be written: {error.strerror}") from error
+
+    def _refused(self, rule: str, value: object = None) -> ConfigError:
+        return ConfigError([Problem(path="store", rule=rule, value=value, file=str(self._path))])
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Without this the new name itself may be lost with the power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
