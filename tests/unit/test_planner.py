@@ -236,6 +236,16 @@ def test_what_is_out_of_reach_is_supply_and_stays_as_it_is() -> None:
     assert "no_fit" in run.codes()
 
 
+def test_a_service_in_a_sub_cluster_never_seen_is_not_built_a_second_time() -> None:
+    run = Run(CHAT, replicas=0)
+    readings = build_readings(4000.0)
+    for _ in range(2):
+        run.look_at(readings, unreachable=("west",))
+        assert (run.plan.actions, run.codes()[-1]) == ((), "never_seen")
+    run.look_at(readings)
+    assert counted(run.plan) == [("g0", "decode", 0, 1), ("g0", "prefill", 0, 1)]
+
+
 def test_a_failed_instance_is_removed_and_replaced_by_demand() -> None:
     run = Run(CHAT)
     lost = next(uid for uid, one in run.world.instances.items() if one.role == "decode")

@@ -160,7 +160,7 @@ TEXTS: dict[ReasonCode, str] = {
     " nothing more is asked for until they are",
     ReasonCode.OUT_OF_REACH: "{subcluster} is out of reach: its {replicas} instances stay as they"
     " are",
-    ReasonCode.NEVER_SEEN: "{subclusters} have not been observed yet and may hold what is missing:"
+    ReasonCode.NEVER_SEEN: "{subclusters}: not observed yet, and may hold what is missing:"
     " nothing is added or taken away",
     ReasonCode.WITHDRAWN: "{replicas} {role} leave rotation and are watched",
     ReasonCode.CALLED_OFF: "{replicas} {role} that do not serve yet are called off",

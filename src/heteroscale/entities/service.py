@@ -91,7 +91,7 @@ class RoleSpec:
 class GroupSpec:
     """Shape of a deployment group: which roles, and the domain they share."""
 
-    #: topology level that every role of one group shares, e.g. "S2"; None = anywhere in a sub-cluster
+    #: topology level that every role of a group shares, e.g. "S2"; None = anywhere in a sub-cluster
     within: str | None = None
     roles: tuple[RoleSpec, ...]
 

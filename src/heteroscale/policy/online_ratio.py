@@ -18,8 +18,9 @@ from heteroscale.entities.state import MixPoint, ServiceState
 from heteroscale.policy.ratio import configured, in_parts
 from heteroscale.policy.signal import Signals
 
-#: The window is kept as this many sums, however short the interval.
-MAX_POINTS = 64
+#: The window is kept as this many sums, however short the interval: a sixteenth of the window is
+#: fine enough for a ratio that moves once in many minutes, and every tick pays for each of them.
+MAX_POINTS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,19 +93,21 @@ def _with(
     """Return the points of the window with one more tick summed into the newest."""
     width_s = window_s / MAX_POINTS
     at_s = now_s // width_s * width_s
+    if points and points[-1].at_s == at_s and points[-1].loads_tps.keys() == loads.keys():
+        return (*points[:-1], _summed(points[-1], loads))
     # What is older than the window, later than now (a clock that went back) or of other roles goes.
     kept = tuple(
         point
         for point in points
         if now_s - window_s < point.at_s <= at_s and point.loads_tps.keys() == loads.keys()
     )
-    newest = MixPoint(at_s=at_s, samples=1, loads_tps=loads)
-    if kept and kept[-1].at_s == at_s:
-        last = kept[-1]
-        sums = {role: load + last.loads_tps[role] for role, load in loads.items()}
-        newest = MixPoint(at_s=at_s, samples=last.samples + 1, loads_tps=sums)
-        kept = kept[:-1]
-    return (*kept, newest)
+    return (*kept, MixPoint(at_s=at_s, samples=1, loads_tps=loads))
+
+
+def _summed(point: MixPoint, loads: Mapping[RolePath, float]) -> MixPoint:
+    """Return a point with one more tick in it."""
+    sums = {role: load + point.loads_tps[role] for role, load in loads.items()}
+    return MixPoint(at_s=point.at_s, samples=point.samples + 1, loads_tps=sums)
 
 
 def _moved(

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from heteroscale.entities.action import (
     Effect,
     Rotation,
@@ -12,13 +14,15 @@ from heteroscale.entities.action import (
 )
 from heteroscale.entities.placement import Grant
 from heteroscale.entities.reasons import describe
-from heteroscale.entities.snapshot import InstanceState
+from heteroscale.entities.snapshot import InstanceState, Snapshot
+from heteroscale.entities.state import ServiceState
 from heteroscale.lifecycle.changes import in_order, rotations, scalings, untouched
 from heteroscale.lifecycle.explain import explain_moves
 from heteroscale.lifecycle.gate import Passage, Verdict
-from heteroscale.lifecycle.reach import out_of_reach
+from heteroscale.lifecycle.reach import hidden, never_seen, out_of_reach
 from heteroscale.lifecycle.rotation import Cue, Move, Turn
-from tests.builders import build_instances, build_service, build_snapshot
+from tests.builders import NOW_S, build_instances, build_service, build_snapshot
+from tests.world import build_inventory, build_nodes
 
 SPEC = build_service()
 SEEN = build_snapshot(prefill=2, decode=3)
@@ -191,3 +195,33 @@ def test_what_is_out_of_reach_is_named_and_told() -> None:
         "east is out of reach: its 2 instances stay as they are"
     ]
     assert out_of_reach(snapshot, ("south",)) == (frozenset(), ())
+
+
+def test_a_sub_cluster_of_which_not_even_nodes_are_known_was_never_seen() -> None:
+    snapshot = Snapshot(
+        now_s=NOW_S,
+        services={},
+        inventory=build_inventory(*build_nodes(1), *build_nodes(1, domain=())),
+    )
+    assert never_seen(snapshot) == ()
+    assert never_seen(replace(snapshot, unreachable=("east", "north", "west"))) == ("north", "west")
+
+
+@pytest.mark.parametrize(
+    ("before", "replicas", "unseen", "told"),
+    [
+        pytest.param({"decode": 4}, 3, (), False, id="everything was seen: someone took one"),
+        pytest.param({"decode": 4}, 3, ("west",), True, id="one is missing: it may be out there"),
+        pytest.param({"decode": 3}, 3, ("west",), False, id="nothing is missing"),
+        pytest.param({}, 3, ("west",), False, id="no memory, but some are here"),
+        pytest.param({}, 0, ("west",), True, id="no memory, and none is here"),
+    ],
+)
+def test_what_may_be_where_nobody_can_look(
+    before: dict[str, int], replicas: int, unseen: tuple[str, ...], told: bool
+) -> None:
+    counts = build_snapshot(decode=replicas).group_roles
+    reasons = hidden(ServiceState(replicas_seen=before), counts, unseen)
+    assert [describe(reason) for reason in reasons] == told * [
+        "west: not observed yet, and may hold what is missing: nothing is added or taken away"
+    ]
