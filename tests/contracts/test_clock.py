@@ -10,9 +10,11 @@ from heteroscale.adapters.memory import MemoryClock
 from heteroscale.adapters.wall_clock import WallClock
 from heteroscale.errors import ConfigError
 from heteroscale.ports import Clock
+from tests.contracts.sim import sim_clock
 
 CLOCKS: dict[str, Callable[[], Clock]] = {
     "memory": lambda: MemoryClock(1_700_000_000.0),
+    "sim": sim_clock,
     "wall": WallClock,
 }
 

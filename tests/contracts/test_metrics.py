@@ -15,6 +15,7 @@ from heteroscale.adapters.memory import MemoryMetrics
 from heteroscale.entities.service import FleetSpec
 from heteroscale.errors import MetricsUnavailable
 from heteroscale.ports import MetricsSource
+from tests.contracts.sim import sim_metrics
 from tests.unit.journal.fleets import START_S, fleet, readings, service
 
 
@@ -47,8 +48,14 @@ def memory() -> Source:
     )
 
 
+def simulated() -> Source:
+    metrics, both, now_s = sim_metrics()
+    return Source(metrics=metrics, fleet=both, known="chat", unheard="code", now_s=now_s)
+
+
 SOURCES: dict[str, Callable[[], Source]] = {
     "memory": memory,
+    "sim": simulated,
 }
 
 

@@ -22,6 +22,7 @@ from heteroscale.entities.action import (
 )
 from heteroscale.entities.snapshot import GroupRole, Instance, InstanceState
 from heteroscale.ports import Subcluster
+from tests.contracts.sim import sim_subcluster
 from tests.unit.journal.fleets import START_S, nodes
 
 APPLIED, STALE, REFUSED = OutcomeKind.APPLIED, OutcomeKind.STALE, OutcomeKind.REFUSED
@@ -75,8 +76,14 @@ def memory() -> World:
     return World(subcluster=subcluster, now_s=clock.now_s, advance=clock.advance, start_s=60.0)
 
 
+def simulated() -> World:
+    subcluster, now_s, advance, start_s = sim_subcluster()
+    return World(subcluster=subcluster, now_s=now_s, advance=advance, start_s=start_s)
+
+
 WORLDS: dict[str, Callable[[], World]] = {
     "memory": memory,
+    "sim": simulated,
 }
 
 

@@ -1,0 +1,267 @@
+"""Composition root: the one place that knows every part and puts them together.
+
+It decides nothing. What a run leaves behind is written as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from heteroscale.adapters.journal_file import JournalFolder, JournalOptions
+from heteroscale.adapters.memory import MemoryStore
+from heteroscale.config.scenario import Scenario
+from heteroscale.entities.policy import FeedbackSpec, PolicySpec, ProportionalSpec
+from heteroscale.entities.service import FleetSpec
+from heteroscale.entities.snapshot import Signal
+from heteroscale.errors import ConfigError, Problem
+from heteroscale.journal.recorder import JournalSink, Recorder
+from heteroscale.loop import ControlLoop
+from heteroscale.ports import Subcluster
+from heteroscale.report.encode import result_json
+from heteroscale.report.html import render
+from heteroscale.sim.ports import SimMetrics
+from heteroscale.sim.result import SimulationResult
+from heteroscale.sim.run import Progress, Run, Ticker
+from heteroscale.sim.speed import performance_model
+from heteroscale.sim.static_peak import find_static_peak
+from heteroscale.sim.traffic import arrivals_of, planned_duration_s
+from heteroscale.sim.world import build_world, settings_of
+
+RESULT_FILE = "result.json"
+REPORT_FILE = "report.html"
+JOURNAL_FOLDER = "journal"
+#: everything a run writes; a folder with anything else in it is not ours to replace
+_OURS = frozenset({RESULT_FILE, REPORT_FILE, JOURNAL_FOLDER})
+
+#: beyond any queue or latency; a number, since a journal can hold no infinity
+_NO_LIMIT = 1e12
+
+#: a policy that runs no loop at all
+STATIC = "static"
+
+
+def _as_written(policy: PolicySpec) -> PolicySpec:
+    return policy
+
+
+def _on_decode_tps_alone(policy: PolicySpec) -> PolicySpec:
+    return _on_one_signal(policy, Signal.TPS)
+
+
+def _on_offered_tps_alone(policy: PolicySpec) -> PolicySpec:
+    return _on_one_signal(policy, Signal.OFFERED_TPS)
+
+
+#: name → what it makes of the service's own policy; STATIC beside them
+POLICIES: Mapping[str, Callable[[PolicySpec], PolicySpec]] = {
+    "heteroscale": _as_written,
+    "decode-tps": _on_decode_tps_alone,
+    "offered-tps": _on_offered_tps_alone,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watcher:
+    """Who is told how a simulation comes along."""
+
+    run: Progress | None = None
+    #: fixed fleets simulated so far, while the static peak is searched
+    search: Callable[[int], None] | None = None
+
+
+def simulate(
+    scenario: Scenario,
+    *,
+    policy: str = "heteroscale",
+    journal: JournalSink | None = None,
+    static_peak: bool | None = None,
+    watcher: Watcher | None = None,
+) -> SimulationResult:
+    """Return the result of one run of a scenario through the production control loop.
+
+    Args:
+        scenario: ready to run (`with_trace`).
+        policy: a name in POLICIES, or STATIC.
+        journal: where the loop's evidence goes; None = nowhere.
+        static_peak: whether to search the fixed fleet to compare with; None = as the scenario says.
+        watcher: told of progress.
+
+    Raises:
+        ConfigError: the scenario cannot be run; a trace's bad lines come up while it is read.
+    """
+    watcher = watcher or Watcher()
+    run = assemble(scenario, policy=policy, journal=journal)
+    record = run.go(watcher.run)
+    wanted = scenario.static_peak.search if static_peak is None else static_peak
+    if not wanted or policy == STATIC:
+        return record.result
+    model = performance_model(scenario.model)
+    peak = find_static_peak(scenario, model, record, watcher.search)
+    if peak is None:
+        return record.result
+    hours = record.result.simulated_s / 3600
+    return dataclasses.replace(
+        record.result, gpu_hours_static_peak=peak.gpus * hours, static_peak=peak.replicas
+    )
+
+
+def assemble(
+    scenario: Scenario,
+    *,
+    policy: str = "heteroscale",
+    journal: JournalSink | None = None,
+    blackouts: Sequence[tuple[float, float]] = (),
+    through: Callable[[Subcluster], Subcluster] | None = None,
+    watched: Callable[[Ticker], Ticker] | None = None,
+) -> Run:
+    """Return a run that is ready to go: the simulated world and the production loop in it.
+
+    Args:
+        blackouts: (from, to) in which scrapes fail, seconds since the start.
+        through: what stands between the loop and each sub-cluster, e.g. a faulty network.
+        watched: what looks over the loop's shoulder.
+    """
+    fleet = with_policy(scenario.fleet, policy)
+    world = build_world(scenario, performance_model(scenario.model), arrivals_of(scenario))
+    loop: Ticker | None = None
+    if fleet is not None:
+        subclusters: list[Subcluster] = [
+            one if through is None else through(one) for one in world.subclusters
+        ]
+        loop = ControlLoop(
+            fleet,
+            world.clock,
+            SimMetrics(world.clock, {scenario.service.name: world.window}),
+            subclusters,
+            MemoryStore(),
+            None if journal is None else Recorder(journal),
+        )
+        loop = loop if watched is None else watched(loop)
+    settings = dataclasses.replace(
+        settings_of(scenario, policy, planned_duration_s(scenario)), blackouts=tuple(blackouts)
+    )
+    service = scenario.service if fleet is None else fleet.services[0]
+    return Run(settings, service, world.plant, world.window, loop, world.subclusters)
+
+
+def with_policy(fleet: FleetSpec, policy: str) -> FleetSpec | None:
+    """Return the fleet under a policy by name; None = nothing scales it.
+
+    Raises:
+        ConfigError: there is no policy of that name.
+    """
+    if policy == STATIC:
+        return None
+    if policy not in POLICIES:
+        rule = "must be one of " + ", ".join((*POLICIES, STATIC))
+        raise ConfigError([Problem(path="--policy", rule=rule, value=policy)])
+    services = tuple(
+        dataclasses.replace(service, policy=POLICIES[policy](service.policy))
+        for service in fleet.services
+    )
+    return dataclasses.replace(fleet, services=services)
+
+
+def _on_one_signal(policy: PolicySpec, signal: Signal) -> PolicySpec:
+    """Return a policy that follows one throughput of the anchor, believes it, and knows no other.
+
+    Its target is the one the service gives for the anchor's tokens/s, served or offered.
+    """
+    targets = [
+        one.target
+        for one in policy.proportional
+        if one.role == policy.anchor and one.signal in (Signal.TPS, Signal.OFFERED_TPS)
+    ]
+    if not targets:
+        rule = f"needs a proportional target in tokens/s for {policy.anchor}, and there is none"
+        raise ConfigError([Problem(path="--policy", rule=rule)])
+    only = ProportionalSpec(signal=signal, role=policy.anchor, target=targets[0])
+    trust = dataclasses.replace(
+        policy.trust,
+        queue_high=_NO_LIMIT,
+        queue_low=_NO_LIMIT,
+        kv_high=_NO_LIMIT,
+        ttft_high=_NO_LIMIT,
+    )
+    indifferent = tuple(
+        FeedbackSpec(signal=latency, tiers=(), low=_NO_LIMIT)
+        for latency in (Signal.TTFT, Signal.TBT)
+    )
+    return dataclasses.replace(policy, proportional=(only,), feedback=indifferent, trust=trust)
+
+
+def run_into(
+    folder: Path,
+    scenario: Scenario,
+    *,
+    policy: str,
+    static_peak: bool | None,
+    watcher: Watcher,
+    now_s: Callable[[], float],
+) -> tuple[SimulationResult, str]:
+    """Run a scenario and leave its result, report and journal in a folder, all or nothing.
+
+    Args:
+        folder: made if it is not there; a former run's is replaced.
+        now_s: any clock that only moves forward, to measure the run with.
+
+    Returns:
+        The result, and its JSON as written.
+
+    Raises:
+        ConfigError: as `simulate`, or the folder cannot be written or holds other files.
+    """
+    with _whole_folder(folder) as unfinished:
+        start_s = now_s()
+        journal = JournalFolder(unfinished / JOURNAL_FOLDER, JournalOptions(durable=False))
+        with closing(journal):
+            result = simulate(
+                scenario, policy=policy, journal=journal, static_peak=static_peak, watcher=watcher
+            )
+        text = result_json(result, now_s() - start_s)
+        (unfinished / REPORT_FILE).write_text(render(result), encoding="utf-8")
+        (unfinished / RESULT_FILE).write_text(text, encoding="utf-8")
+    return result, text
+
+
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder beside the wanted one that takes its place when nothing was raised."""
+    unfinished = folder.parent / f".{folder.name}.unfinished-{os.getpid()}"
+    former = folder.parent / f".{folder.name}.former-{os.getpid()}"
+    _check_replaceable(folder)
+    try:
+        unfinished.mkdir(parents=True)
+    except OSError as error:
+        raise _refused(folder, f"cannot be written: {error.strerror or error}") from error
+    try:
+        yield unfinished
+        if folder.exists():
+            folder.rename(former)
+        unfinished.rename(folder)
+    except OSError as error:
+        raise _refused(folder, f"cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        shutil.rmtree(former, ignore_errors=True)
+
+
+def _check_replaceable(folder: Path) -> None:
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise _refused(folder, "must be a folder")
+    others = sorted(path.name for path in folder.iterdir() if path.name not in _OURS)
+    if others:
+        rule = f"must be empty, absent or a former run's: it also holds {', '.join(others[:3])}"
+        raise _refused(folder, rule)
+
+
+def _refused(folder: Path, rule: str) -> ConfigError:
+    return ConfigError([Problem(path="--out", rule=rule, value=str(folder))])

@@ -1,0 +1,63 @@
+"""What one instance sustains on given requests: exact for prefill, at the SLO for decode."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from heteroscale.performance.model import StepCoefficients
+from heteroscale.workload.arrivals import PS_PER_S
+
+#: requests are packed in order; more than this many change the mean by less than 0.1 %
+_SAMPLE = 50_000
+
+
+def prefill_capacity_rps(
+    speed: StepCoefficients, input_tokens: npt.NDArray[np.int32], token_budget: int
+) -> float:
+    """Return the requests/s above which a backlogged instance's queue grows without end.
+
+    It packs the requests in order as a backlogged instance does: into batches of at most
+    `token_budget` tokens, a longer request alone.
+    """
+    lengths = input_tokens[:_SAMPLE].tolist()
+    time_ps = batch = 0
+    for length in lengths:
+        if batch and batch + length > token_budget:
+            time_ps += speed.prefill_base_ps
+            batch = 0
+        batch += length
+        time_ps += (
+            speed.prefill_per_token_ps * length + speed.prefill_per_token2_ps * length * length
+        )
+    time_ps += speed.prefill_base_ps
+    return len(lengths) * PS_PER_S / time_ps
+
+
+def decode_capacity_rps(
+    speed: StepCoefficients,
+    input_tokens: npt.NDArray[np.int32],
+    output_tokens: npt.NDArray[np.int32],
+    max_batch: int,
+    step_ps: int,
+) -> float:
+    """Return the requests/s of one instance whose steps take at most `step_ps` on average.
+
+    A request in a batch holds its input and, on average over its life, half its output; the
+    longer it runs the likelier it is met, so means are weighted with the output's length.
+    """
+    inputs = input_tokens.astype(np.float64)
+    steps = np.maximum(output_tokens.astype(np.float64) - 1.0, 0.0)
+    mean_steps = float(steps.mean())
+    if mean_steps == 0.0:
+        return float("inf")
+    held = float((steps * (inputs + steps / 2)).mean()) / mean_steps
+    reserved = float((steps * (inputs + steps + 1)).mean()) / mean_steps
+    per_sequence_ps = speed.decode_per_sequence_ps + speed.decode_per_kv_token_ps * held
+    batch = min(
+        float(max_batch),
+        speed.kv_capacity_tokens / reserved,
+        max(0.0, step_ps - speed.decode_base_ps) / per_sequence_ps,
+    )
+    time_ps = speed.decode_base_ps + per_sequence_ps * batch
+    return batch * PS_PER_S / time_ps / mean_steps

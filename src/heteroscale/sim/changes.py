@@ -1,0 +1,132 @@
+"""What the control loop did to one service in a run: changes, reversals, ratio kept or not.
+
+Bookkeeping is no change: releasing a held newcomer, draining, and removing what has drained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from heteroscale.entities.decision import Direction
+from heteroscale.entities.reasons import describe
+from heteroscale.entities.service import ServiceSpec
+from heteroscale.entities.snapshot import SUPPLY_STATES, Instance, InstanceState
+from heteroscale.loop import TickReport
+from heteroscale.sim.ports import SimSubcluster
+from heteroscale.sim.result import Change
+
+#: the opposite change within this time undoes one that should not have been made
+REVERSAL_S = 900.0
+#: instances that a service has asked for and keeps
+_ASKED = SUPPLY_STATES | {InstanceState.PENDING}
+
+
+class ChangeLog:
+    """Watches every tick of one service."""
+
+    def __init__(self, spec: ServiceSpec, subclusters: Sequence[SimSubcluster]) -> None:
+        self._spec = spec
+        self._subclusters = tuple(subclusters)
+        self._changes: list[Change] = []
+        self._instances: tuple[Instance, ...] | None = None
+        self._out_of_ratio = False
+        self._ratio: Mapping[str, int] = {role.path: role.share for role in spec.group.roles}
+        self.ticks = 0
+        self.ticks_out_of_ratio = 0
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """Every applied change so far, in order."""
+        return tuple(self._changes)
+
+    @property
+    def ratio_in_force(self) -> float | None:
+        """First top-level role's share ÷ the second's, as last decided."""
+        shares = [self._ratio.get(role.path, 0) for role in self._spec.group.roles]
+        return shares[0] / shares[1] if len(shares) > 1 and shares[1] else None
+
+    def watch(self, report: TickReport, at_s: float) -> None:
+        """Take in one tick that has just acted."""
+        name = self._spec.name
+        instances = report.snapshot.services[name].instances
+        decision = next((one for one in report.plan.decisions if one.service == name), None)
+        ratio = self._ratio if decision is None or not decision.ratio else decision.ratio
+        if instances is not self._instances or ratio != self._ratio:
+            self._instances, self._ratio = instances, ratio
+            self._out_of_ratio = out_of_ratio(self._spec, ratio, instances)
+        self.ticks += 1
+        self.ticks_out_of_ratio += self._out_of_ratio
+        directions = [
+            direction
+            for subcluster in self._subclusters
+            for service, direction in subcluster.take_effects()
+            if service == name
+        ]
+        if directions:
+            reasons = () if decision is None else tuple(map(describe, decision.reasons))
+            self._note(at_s, directions, instances, reasons)
+
+    def _note(
+        self,
+        at_s: float,
+        directions: Sequence[Direction],
+        before: Sequence[Instance],
+        reasons: tuple[str, ...],
+    ) -> None:
+        now = [one for sub in self._subclusters for one in sub.observe().instances]
+        # Roles may move apart when the ratio changes: the change is what most instances do.
+        direction = "out" if sum(directions) >= 0 else "in"
+        self._changes.append(
+            Change(
+                at_s=at_s,
+                service=self._spec.name,
+                direction=direction,
+                before=self._asked(before),
+                after=self._asked(now),
+                reasons=reasons,
+            )
+        )
+
+    def _asked(self, instances: Sequence[Instance]) -> Mapping[str, int]:
+        counts = {role.path: 0 for role in self._spec.group.leaves()}
+        for instance in instances:
+            if instance.service == self._spec.name and instance.state in _ASKED:
+                counts[instance.role] += 1
+        return counts
+
+
+def reversals(changes: Sequence[Change]) -> int:
+    """Return how many of one service's changes undo the one before within `REVERSAL_S`."""
+    return sum(
+        before.direction != after.direction and after.at_s - before.at_s <= REVERSAL_S
+        for before, after in pairwise(changes)
+    )
+
+
+def out_of_ratio(
+    spec: ServiceSpec, ratio: Mapping[str, int], instances: Sequence[Instance]
+) -> bool:
+    """Return whether a top-level leaf role is further from its share than its tolerance.
+
+    Exact shares are those of the anchor's supply; a role may be one instance or the configured
+    band away, whichever is wider. Nested roles are compared by their parent's other rules.
+    """
+    roles = {role.path: role for role in spec.group.roles if role.is_leaf}
+    supply = dict.fromkeys(roles, 0.0)
+    for instance in instances:
+        role = roles.get(instance.role)
+        if role is not None and instance.state in SUPPLY_STATES:
+            supply[role.path] += next(
+                (one.capacity for one in role.accelerators if one.type == instance.accelerator), 0.0
+            )
+    anchor = spec.policy.anchor
+    if anchor not in roles or not ratio.get(anchor):
+        return False
+    unit = supply[anchor] / ratio[anchor]
+    return any(
+        abs(supply[path] - unit * ratio[path])
+        > max(1.0, spec.policy.ratio.band * unit * ratio[path])
+        for path in roles
+        if path in ratio
+    )

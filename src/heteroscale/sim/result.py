@@ -1,0 +1,84 @@
+"""What a simulation leaves behind: totals, a timeline to plot, and the changes that were made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """One quantity at the end of a run; arrived = completed + running + refused."""
+
+    arrived: int
+    completed: int
+    running: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One applied change of a service."""
+
+    #: seconds since the start of the run
+    at_s: float
+    service: str
+    #: "out" or "in"
+    direction: str
+    #: role → instances in supply before, and asked for after
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+    #: the decision's reasons in plain words, in order
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """Equal intervals from the start of the run; every series has one entry per interval.
+
+    None in a latency series = no event in that interval. Keys of `series`: arrived_rps,
+    refused_rps, prefill_offered_tps, decode_offered_tps, prefill_tps, decode_tps,
+    prefill_utilization, decode_utilization, prefill_sm_activity, decode_sm_activity,
+    prefill_queue, decode_queue, kv_usage, ttft_p50_s, ttft_p90_s, ttft_p99_s, tbt_p50_s,
+    tbt_p90_s, tbt_p99_s, slo_attainment, ratio (prefill supply ÷ decode supply), ratio_in_force
+    (share ÷ share). The last interval is shorter where the run ends inside it.
+    """
+
+    interval_s: float
+    #: epoch seconds at which the run starts
+    start_s: float
+    series: Mapping[str, tuple[float | None, ...]]
+    #: role → state → instances at the end of each interval
+    instances: Mapping[str, Mapping[str, tuple[int, ...]]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationResult:
+    """Everything a run is judged by. Field meanings: docs/result.md."""
+
+    scenario: str
+    seed: int
+    policy: str
+    slo_ttft_s: float
+    slo_tbt_s: float
+    requests: Count
+    input_tokens: Count
+    output_tokens: Count
+    slo_attainment: float | None
+    gpu_hours: float
+    #: None when the search was not asked for
+    gpu_hours_static_peak: float | None
+    #: role → instances of that static fleet; empty when not searched
+    static_peak: Mapping[str, int]
+    ttft_p50_s: float | None
+    ttft_p99_s: float | None
+    tbt_p50_s: float | None
+    tbt_p99_s: float | None
+    actions: int
+    reversals: int
+    #: ticks in which a role's supply was outside the ratio tolerance, as a share of all ticks
+    out_of_ratio_share: float
+    simulated_s: float
+    ticks: int
+    timeline: Timeline
+    changes: tuple[Change, ...]

@@ -1,0 +1,383 @@
+"""The life of instances in a simulated sub-cluster: pending, starting, ready, ..., terminated.
+
+It knows nodes, counts and time in picoseconds, and tells the serving engines what starts, stops and
+leaves rotation. It decides nothing: every change but a start-up's end is asked for by an action.
+
+    pending -> starting -> ready | held -> withdrawn -> draining -> terminated
+                             ^______________|
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+from heteroscale.entities.action import RotationAction, ScaleAction
+from heteroscale.entities.decision import Direction
+from heteroscale.entities.service import AcceleratorOption
+from heteroscale.entities.snapshot import GroupRole, Instance, InstanceState
+from heteroscale.entities.topology import DomainPath, Node
+from heteroscale.sim.nodes import NodePool
+from heteroscale.sim.rows import (
+    UP_STATES,
+    Count,
+    GroupKey,
+    Meter,
+    Row,
+    count_shown,
+    instance_order,
+    row_shown,
+)
+
+#: (service, role, accelerator) → the shape of one instance
+Shapes: TypeAlias = Mapping[tuple[str, str, str], AcceleratorOption]
+
+#: States that have not got as far as an engine.
+_UNBORN = frozenset({InstanceState.PENDING, InstanceState.STARTING})
+
+
+class Engines(Protocol):
+    """What the life of an instance does to the serving kernel."""
+
+    def start(self, row: Row, node: Node, routed: bool) -> int:
+        """Bring an engine up and return its number."""
+        ...
+
+    def route(self, engine: int, routed: bool) -> None:
+        """Send new requests to an engine, or stop sending them."""
+        ...
+
+    def stop(self, engine: int) -> None:
+        """Take an engine away with whatever it still runs."""
+        ...
+
+    def requests(self, engine: int) -> int:
+        """Return the requests queued or running on an engine."""
+        ...
+
+
+class Refusal(Exception):
+    """The sub-cluster says no; nothing was changed."""
+
+
+class StaleTarget(Exception):
+    """The target is not what the action was made for; nothing was changed."""
+
+
+class Roster:
+    """Every instance of one sub-cluster and the counts they answer to."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        nodes: Sequence[Node],
+        levels: Sequence[str],
+        shapes: Shapes,
+        start_up_ps: int,
+        engines: Engines,
+        epoch_s: float = 0.0,
+    ) -> None:
+        """Begin empty; `epoch_s` is the epoch time at which the run's picoseconds start."""
+        self._name = name
+        self._pool = NodePool(nodes, levels)
+        self._shapes = shapes
+        self._start_up_ps = start_up_ps
+        self._engines = engines
+        self._epoch_s = epoch_s
+        self._counts: dict[GroupKey, Count] = {}
+        self._rows: dict[str, Row] = {}
+        self._waiting: list[Row] = []
+        self._starting: list[tuple[int, Row]] = []
+        self._gpus = Meter()
+        self._up: dict[tuple[str, str, str], Meter] = {}
+        self._instances: tuple[Instance, ...] | None = None
+        self._group_roles: tuple[GroupRole, ...] | None = None
+
+    # --- what others may ask -------------------------------------------------------------------
+
+    def due_ps(self) -> int | None:
+        """Return when the next start-up ends; None = nothing is starting."""
+        return self._starting[0][0] if self._starting else None
+
+    def rows(self) -> Iterable[Row]:
+        """Return every instance that is not terminated, oldest first."""
+        return self._rows.values()
+
+    def gpu_ps(self, now_ps: int) -> int:
+        """Return GPU × picoseconds from each request for an instance to its termination."""
+        return self._gpus.total(now_ps)
+
+    def up_ps(self, service: str, role: str, accelerator: str, now_ps: int) -> int:
+        """Return the summed wall time of a role's running engines on one accelerator."""
+        meter = self._up.get((service, role, accelerator))
+        return 0 if meter is None else meter.total(now_ps)
+
+    def instances(self) -> tuple[Instance, ...]:
+        """Return what observers see; the same object while nothing visible changed."""
+        for row in self._rows.values():
+            if row.state in (InstanceState.WITHDRAWN, InstanceState.DRAINING):
+                self._refresh_requests(row)
+        if self._instances is None:
+            shown = (self._show(row) for row in self._rows.values())
+            self._instances = tuple(sorted(shown, key=instance_order))
+        return self._instances
+
+    def group_roles(self) -> tuple[GroupRole, ...]:
+        """Return the counts; the same object while none changed."""
+        if self._group_roles is None:
+            counts = sorted(self._counts.values(), key=lambda count: count.key)
+            self._group_roles = tuple(count_shown(count, self._name) for count in counts)
+        return self._group_roles
+
+    # --- time ----------------------------------------------------------------------------------
+
+    def advance(self, now_ps: int) -> None:
+        """End every start-up that is due, in order of (time, uid)."""
+        while self._starting and self._starting[0][0] <= now_ps:
+            _, row = self._starting.pop(0)
+            self._come_up(row, now_ps)
+
+    def has_room(
+        self, service: str, wanted: Mapping[tuple[str, str], int], domain: DomainPath
+    ) -> bool:
+        """Return whether so many instances of each (role, accelerator) fit a domain right now."""
+        taken: list[tuple[tuple[int, ...], int]] = []
+        fits = True
+        for (role, accelerator), replicas in wanted.items():
+            shape = self._shapes[service, role, accelerator]
+            for _ in range(replicas):
+                nodes = self._pool.take(shape, domain)
+                fits = nodes is not None
+                if nodes is None:
+                    break
+                taken.append((nodes, shape.gpus))
+            if not fits:
+                break
+        for nodes, gpus in taken:
+            self._pool.give_back(nodes, gpus)
+        return fits
+
+    def place(self, key: GroupKey, domain: DomainPath, replicas: int) -> None:
+        """Put a fleet in place that is ready when the run starts.
+
+        Raises:
+            Refusal: the nodes do not hold it.
+        """
+        count = self._counts.setdefault(key, Count(key=key, domain=domain))
+        for _ in range(replicas):
+            row = self._create(count, 0)
+            if not row.nodes:
+                service, _, role, accelerator = key
+                raise Refusal(
+                    f"{service}: {replicas} {role} instances on {accelerator} do not fit"
+                    f" sub-cluster {self._name} at the start: instance {row.ordinal} found no node"
+                )
+            self._starting = [entry for entry in self._starting if entry[1] is not row]
+            self._come_up(row, 0)
+        count.replicas = len(count.rows)
+
+    # --- actions -------------------------------------------------------------------------------
+
+    def scale(self, action: ScaleAction, now_ps: int) -> Direction:
+        """Set a count; a repeat of the last action on it changes nothing.
+
+        Returns what it did to the service: removing what has drained is no change of it.
+
+        Raises:
+            StaleTarget: the count is not the one the action was made for.
+            Refusal: an instance that would go is still in rotation with requests, or is not there.
+        """
+        key = (action.service, action.group, action.role, action.accelerator)
+        count = self._counts.get(key)
+        if count is not None and count.last_action == action.id:
+            return Direction.HOLD
+        self._check_count(count, action)
+        if (action.service, action.role, action.accelerator) not in self._shapes:
+            raise Refusal(f"{action.role} of {action.service} has no shape on {action.accelerator}")
+        if count is None:
+            count = self._counts[key] = Count(key=key, domain=action.domain, version=0)
+        fewer = count.replicas - action.replicas
+        victims = self._victims(count, action, fewer)
+        cut = any(row.state is not InstanceState.DRAINING for row in victims)
+        for row in victims:
+            self._terminate(row, now_ps)
+        for _ in range(-fewer):
+            self._create(count, now_ps)
+        count.replicas = action.replicas
+        count.version += 1
+        count.last_action = action.id
+        count.shown = self._group_roles = None
+        if victims:
+            self._place_waiting(now_ps)
+        return Direction.OUT if fewer < 0 else Direction.IN if cut else Direction.HOLD
+
+    def rotate(self, action: RotationAction, now_ps: int) -> Direction:
+        """Move one instance in or out of rotation.
+
+        Returns what it did to the service: a withdrawal is a scale-in, a restore a scale-out.
+
+        Raises:
+            StaleTarget: the instance changed since, or is gone.
+            Refusal: there is no way from where it stands to where it should.
+        """
+        row = self._rows.get(action.uid)
+        if row is None:
+            raise StaleTarget(f"{action.uid} is gone")
+        if row.last_action == action.id:
+            return Direction.HOLD
+        if str(row.version) != action.version:
+            raise StaleTarget(f"{action.uid} is at version {row.version}, not {action.version}")
+        wanted = InstanceState(action.to.value)
+        effect = Direction.HOLD
+        if row.state in _UNBORN and wanted in (InstanceState.READY, InstanceState.HELD):
+            row.held = wanted is InstanceState.HELD
+            self._changed(row)
+        elif wanted not in _WAYS.get(row.state, ()):
+            raise Refusal(f"{action.uid} is {row.state}: there is no way to {wanted}")
+        elif wanted is not row.state:
+            effect = _effect(row.state, wanted)
+            row.held = wanted is InstanceState.HELD
+            self._engines.route(row.engine, wanted is InstanceState.READY)
+            self._move(row, wanted, now_ps)
+            self._refresh_requests(row)
+        row.last_action = action.id
+        return effect
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _check_count(self, count: Count | None, action: ScaleAction) -> None:
+        version = "" if count is None else str(count.version)
+        replicas = 0 if count is None else count.replicas
+        if (version, replicas) != (action.version, action.expected_replicas):
+            raise StaleTarget(
+                f"{action.group} {action.role} has {replicas} replicas at version {version!r},"
+                f" not {action.expected_replicas} at {action.version!r}"
+            )
+
+    def _victims(self, count: Count, action: ScaleAction, fewer: int) -> list[Row]:
+        """Return the instances to go: the named ones, then the highest ordinals."""
+        if fewer <= 0:
+            return []
+        by_uid = {row.uid: row for row in count.rows}
+        unknown = [uid for uid in action.remove if uid not in by_uid]
+        if unknown:
+            raise Refusal(f"{', '.join(unknown)}: no such instance in {action.group} {action.role}")
+        named = [by_uid[uid] for uid in action.remove]
+        rest = sorted(
+            (row for row in count.rows if row.uid not in action.remove),
+            key=lambda row: -row.ordinal,
+        )
+        victims = (named + rest)[:fewer]
+        for row in victims:
+            self._refresh_requests(row)
+            if row.state is not InstanceState.DRAINING and row.requests:
+                raise Refusal(f"{row.uid} is {row.state} with {row.requests} requests")
+        return victims
+
+    def _create(self, count: Count, now_ps: int) -> Row:
+        service, group, role, accelerator = count.key
+        shape = self._shapes[service, role, accelerator]
+        ordinal = count.next_ordinal
+        count.next_ordinal += 1
+        row = Row(
+            uid=f"{self._name}/{group}/{role}/{accelerator}/{ordinal}",
+            key=count.key,
+            ordinal=ordinal,
+            shape=shape,
+            domain=count.domain,
+            state=InstanceState.PENDING,
+            since_ps=now_ps,
+        )
+        count.rows.append(row)
+        self._rows[row.uid] = row
+        self._gpus.add(shape.gpus * shape.nodes, now_ps)
+        self._changed(row)
+        if not self._begin_start(row, now_ps):
+            self._waiting.append(row)
+        return row
+
+    def _begin_start(self, row: Row, now_ps: int) -> bool:
+        nodes = self._pool.take(row.shape, row.domain)
+        if nodes is None:
+            return False
+        row.nodes = nodes
+        self._move(row, InstanceState.STARTING, now_ps)
+        self._starting.append((now_ps + self._start_up_ps, row))
+        self._starting.sort(key=lambda entry: (entry[0], entry[1].uid))
+        return True
+
+    def _place_waiting(self, now_ps: int) -> None:
+        """Start what has waited for GPUs, oldest first; what still does not fit is passed."""
+        self._waiting = [row for row in self._waiting if not self._begin_start(row, now_ps)]
+
+    def _come_up(self, row: Row, now_ps: int) -> None:
+        state = InstanceState.HELD if row.held else InstanceState.READY
+        node = self._pool.node(row.nodes[0])
+        row.engine = self._engines.start(row, node, state is InstanceState.READY)
+        self._move(row, state, now_ps)
+
+    def _terminate(self, row: Row, now_ps: int) -> None:
+        if row.engine >= 0:
+            self._engines.stop(row.engine)
+        self._move(row, InstanceState.TERMINATED, now_ps)
+        self._gpus.add(-row.shape.gpus * row.shape.nodes, now_ps)
+        self._pool.give_back(row.nodes, row.shape.gpus)
+        self._waiting = [other for other in self._waiting if other is not row]
+        self._starting = [entry for entry in self._starting if entry[1] is not row]
+        self._counts[row.key].rows.remove(row)
+        del self._rows[row.uid]
+
+    def _move(self, row: Row, state: InstanceState, now_ps: int) -> None:
+        was_up, is_up = row.state in UP_STATES, state in UP_STATES
+        if was_up != is_up:
+            service, _, role, accelerator = row.key
+            meter = self._up.setdefault((service, role, accelerator), Meter())
+            meter.add(int(is_up) - int(was_up), now_ps)
+        row.state = state
+        row.since_ps = now_ps
+        self._changed(row)
+
+    def _changed(self, row: Row) -> None:
+        row.version += 1
+        row.shown = self._instances = None
+
+    def _show(self, row: Row) -> Instance:
+        if row.shown is None:
+            names = tuple(self._pool.node(index).name for index in row.nodes)
+            row.shown = row_shown(row, self._name, names, self._epoch_s)
+        return row.shown
+
+    def _refresh_requests(self, row: Row) -> None:
+        requests = self._engines.requests(row.engine) if row.engine >= 0 else None
+        if requests != row.requests:
+            row.requests = requests
+            row.shown = self._instances = None
+
+
+#: state → where an action may move it from there; a draining instance has no way back
+_WAYS: Mapping[InstanceState, tuple[InstanceState, ...]] = {
+    InstanceState.READY: (
+        InstanceState.READY,
+        InstanceState.WITHDRAWN,
+        InstanceState.DRAINING,
+    ),
+    InstanceState.HELD: (
+        InstanceState.HELD,
+        InstanceState.READY,
+        InstanceState.WITHDRAWN,
+        InstanceState.DRAINING,
+    ),
+    InstanceState.WITHDRAWN: (
+        InstanceState.WITHDRAWN,
+        InstanceState.READY,
+        InstanceState.DRAINING,
+    ),
+    InstanceState.DRAINING: (InstanceState.DRAINING,),
+}
+
+
+def _effect(before: InstanceState, after: InstanceState) -> Direction:
+    if before is InstanceState.WITHDRAWN and after is InstanceState.READY:
+        return Direction.OUT
+    return Direction.IN if after is InstanceState.WITHDRAWN else Direction.HOLD

@@ -1,0 +1,86 @@
+"""The run as equal intervals: every series a report plots, one entry per interval.
+
+Everything is counted, nothing is sampled: figures are exact over their interval, gauges are those
+at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from heteroscale.entities.snapshot import SUPPLY_STATES, InstanceState
+from heteroscale.sim.result import Timeline
+from heteroscale.sim.sampling import RoleIndex, Sample, Span
+from heteroscale.sim.signals import kv_usage
+
+#: States an interval is counted in; a terminated instance is in no count.
+_STATES = tuple(state for state in InstanceState if state is not InstanceState.TERMINATED)
+_QUANTILES = ((50, 0.5), (90, 0.9), (99, 0.99))
+
+
+class TimelineRecorder:
+    """Collects one interval after the other."""
+
+    def __init__(self, roles: tuple[str, str], first: Sample) -> None:
+        """Start at the run's first sample."""
+        self._roles = roles
+        self._last = first
+        self._series: dict[str, list[float | None]] = {}
+        self._instances: dict[str, dict[str, list[int]]] = {
+            role: {state.value: [] for state in _STATES} for role in roles
+        }
+
+    def record(
+        self,
+        sample: Sample,
+        states: Mapping[str, Mapping[InstanceState, int]],
+        ratio_in_force: float | None,
+    ) -> None:
+        """Close the interval that ends with `sample`."""
+        figures = _figures(Span(self._last, sample), sample)
+        supply = [
+            sum(n for state, n in states[role].items() if state in SUPPLY_STATES)
+            for role in self._roles
+        ]
+        figures["ratio"] = supply[0] / supply[1] if supply[1] else None
+        figures["ratio_in_force"] = ratio_in_force
+        for name, value in figures.items():
+            self._series.setdefault(name, []).append(value)
+        for role in self._roles:
+            for state in _STATES:
+                self._instances[role][state.value].append(states[role].get(state, 0))
+        self._last = sample
+
+    def timeline(self, interval_s: float, start_s: float) -> Timeline:
+        """Return everything recorded; states that never occurred are left out."""
+        return Timeline(
+            interval_s=interval_s,
+            start_s=start_s,
+            series={name: tuple(values) for name, values in self._series.items()},
+            instances={
+                role: {state: tuple(counts) for state, counts in by_state.items() if any(counts)}
+                for role, by_state in self._instances.items()
+            },
+        )
+
+
+def _figures(span: Span, sample: Sample) -> dict[str, float | None]:
+    attained, ended = span.attained()
+    figures: dict[str, float | None] = {
+        "arrived_rps": span.arrived_rps(),
+        "refused_rps": span.refused_rps(),
+        "prefill_offered_tps": span.arrived_input_tps(),
+        "decode_offered_tps": span.arrived_decode_tps(),
+    }
+    for index, role in ((RoleIndex.PREFILL, "prefill"), (RoleIndex.DECODE, "decode")):
+        figures[f"{role}_tps"] = span.tps(index)
+        figures[f"{role}_utilization"] = span.utilization(index)
+        figures[f"{role}_sm_activity"] = span.sm_activity(index)
+        figures[f"{role}_queue"] = float(sample.counters.roles[index].waiting)
+    figures["kv_usage"] = kv_usage(sample)
+    for percent, quantile in _QUANTILES:
+        figures[f"ttft_p{percent}_s"] = span.ttft_s(quantile)
+    for percent, quantile in _QUANTILES:
+        figures[f"tbt_p{percent}_s"] = span.tbt_s(quantile)
+    figures["slo_attainment"] = attained / ended if ended else None
+    return figures

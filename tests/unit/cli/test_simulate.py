@@ -1,0 +1,89 @@
+"""`heteroscale simulate`: what it prints, leaves behind, and says when it cannot."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from heteroscale.cli import main
+from tests.unit.sim.small import TEXT
+
+
+@pytest.fixture
+def scenario(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(TEXT.replace("duration_s: 1200", "duration_s: 300"), encoding="utf-8")
+    return path
+
+
+def run(*words: str | Path) -> int:
+    """Run the command line and return its exit code."""
+    with pytest.raises(SystemExit) as stopped:
+        main(["simulate", *map(str, words)])
+    code = stopped.value.code
+    return code if isinstance(code, int) else 0
+
+
+def test_it_ends_by_naming_the_report(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(scenario, "--out", out, "--no-static-peak") == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[-1] == f"report: {out / 'report.html'}"
+    assert "small" in printed.splitlines()[0]
+    assert (out / "report.html").is_file()
+
+
+def test_json_on_stdout_is_the_result_as_written(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(scenario, "--out", out, "--no-static-peak", "--json", "--seed", "9") == 0
+    printed = capsys.readouterr().out
+    assert printed == (out / "result.json").read_text("utf-8")
+    result = json.loads(printed)
+    assert (result["seed"], result["policy"]) == (9, "heteroscale")
+    assert list(result)[-1] == "wall_s"
+
+
+def test_a_trace_takes_the_place_of_the_scenarios_requests(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "mine.csv"
+    trace.write_text("arrival_s,input_tokens,output_tokens\n0.0,100,10\n3.0,200,20\n")
+    assert (
+        run(scenario, "--trace", trace, "--out", tmp_path / "out", "--policy", "static", "--json")
+        == 0
+    )
+    result = json.loads(capsys.readouterr().out)
+    assert result["scenario"] == "small on mine.csv"
+    assert result["input_tokens"] == {
+        "arrived": 300,
+        "completed": 300,
+        "running": 0,
+        "refused": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        pytest.param(["--policy", "magic"], "--policy: must be one of", id="no such policy"),
+        pytest.param(["--trace", "nowhere.csv"], "--trace: must be a readable", id="no such trace"),
+    ],
+)
+def test_one_clear_error_and_nothing_half_written(
+    scenario: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    text: str,
+) -> None:
+    assert run(scenario, "--out", tmp_path / "out", *words) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert text in captured.err
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
