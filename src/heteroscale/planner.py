@@ -11,19 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from heteroscale.entities.action import Action, Outcome
-from heteroscale.entities.decision import Decision, Reason, Step
+from heteroscale.entities.decision import Decision, Direction, Reason, Step
 from heteroscale.entities.placement import Grant, NoFit, PlacementPlan, PlacementRequest
 from heteroscale.entities.plan import Plan
 from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.service import FleetSpec, RolePath, ServiceSpec
-from heteroscale.entities.snapshot import (
-    Instance,
-    InstanceState,
-    ServiceSnapshot,
-    Signal,
-    Snapshot,
-    UnknownCause,
-)
+from heteroscale.entities.snapshot import Instance, InstanceState, ServiceSnapshot, Snapshot
 from heteroscale.entities.state import FleetState, ServiceState
 from heteroscale.lifecycle import waits
 from heteroscale.lifecycle.adoption import adopt
@@ -48,7 +41,7 @@ from heteroscale.lifecycle.rotation import (
 from heteroscale.policy.brake import HOUR_S, brake
 from heteroscale.policy.coordinate import coordinate
 from heteroscale.policy.ratio import leaf_weights
-from heteroscale.policy.signal import idle, judged, latency
+from heteroscale.policy.signal import judged, worst_latency
 from heteroscale.policy.sized import Sized
 from heteroscale.policy.sizing import size
 from heteroscale.prescheduler.cycle import out_of_reach_groups, place_all
@@ -120,14 +113,7 @@ def plan(state: FleetState, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Plan,
         # 3. size
         sizes[name], folded[name] = _sized(spec, befores[name], snapshot, frozen=fleet.freeze)
     # 4. brake
-    allowed = brake(
-        sizes,
-        specs=specs,
-        rules=fleet.brake,
-        fleet_gpus=sum(node.gpus for node in snapshot.inventory.nodes),
-        left_gpus=state.left_gpus,
-        now_s=snapshot.now_s,
-    )
+    allowed = _braked(sizes, specs, state, snapshot, fleet)
     # 5. coordinate
     cases = [
         _case(specs[name], befores[name], folded[name], allowed[name], told[name], snapshot)
@@ -144,10 +130,7 @@ def plan(state: FleetState, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Plan,
         Plan(
             now_s=snapshot.now_s,
             generation=snapshot.inventory.generation,
-            decisions=tuple(
-                replace(one.decision, reasons=(*one.decision.reasons, *one.reasons))
-                for one in cases
-            ),
+            decisions=tuple(_decided(case) for case in cases),
             placement=placement,
             actions=in_order(action for case in cases for action in case.actions),
         ),
@@ -215,6 +198,27 @@ def _sized(
         now_s=snapshot.now_s,
         utc_offsets_s=snapshot.utc_offsets_s,
         frozen=frozen,
+    )
+
+
+def _braked(
+    sizes: Mapping[str, Sized],
+    specs: Mapping[str, ServiceSpec],
+    state: FleetState,
+    snapshot: Snapshot,
+    fleet: FleetSpec,
+) -> Mapping[str, Sized]:
+    """Return the sizes the fleet allows; most ticks nobody asks for less and nothing has left."""
+    nodes, left_gpus = snapshot.inventory.nodes, state.left_gpus
+    if nodes and not left_gpus and all(one.direction >= Direction.HOLD for one in sizes.values()):
+        return sizes
+    return brake(
+        sizes,
+        specs=specs,
+        rules=fleet.brake,
+        fleet_gpus=sum(node.gpus for node in nodes),
+        left_gpus=left_gpus,
+        now_s=snapshot.now_s,
     )
 
 
@@ -328,7 +332,7 @@ def _rotated(case: _Case, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Turn, .
     withdrawn = any(one.state is _WITHDRAWN for one in case.moving)
     occasion = Occasion(
         now_s=snapshot.now_s,
-        elapsed_s=watched_s(before.planned_s, snapshot.now_s, fleet.interval_s),
+        elapsed_s=watched_s(before.window_fed_s, snapshot.now_s, fleet.interval_s),
         watch=_watch(case) if withdrawn else NOT_WATCHED,
         returned=case.wish.short,
         cancelled=spec.pause.scale_in,
@@ -347,17 +351,10 @@ def _rotated(case: _Case, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Turn, .
 
 
 def _watch(case: _Case) -> Watch:
-    """Return what the SLO signals say; no events beside a known-zero load are known and fine."""
+    """Return what the SLO signals say of the service without what is withdrawn."""
     signals = judged(case.snapshot.readings, case.spec.policy.trust)
-    worst = [latency(signals, signal, case.spec.slo) for signal in (Signal.TTFT, Signal.TBT)]
-    ratios = [one.ratio for one in worst if one.ratio is not None]
-    quiet = idle(signals)
-    return Watch(
-        ratio=max(ratios, default=None),
-        known=all(
-            one.cause is None or (one.cause is UnknownCause.NO_EVENTS and quiet) for one in worst
-        ),
-    )
+    ratio, known = worst_latency(signals, case.spec.slo)
+    return Watch(ratio=ratio, known=known)
 
 
 def _gated(
@@ -382,6 +379,13 @@ def _gated(
     ]
 
 
+def _decided(case: _Case) -> Decision:
+    """Return the decision with the reasons of every step after it."""
+    if not case.reasons:
+        return case.decision
+    return replace(case.decision, reasons=(*case.decision.reasons, *case.reasons))
+
+
 def _remembered(
     state: FleetState, cases: Sequence[_Case], snapshot: Snapshot, specs: Mapping[str, ServiceSpec]
 ) -> FleetState:
@@ -392,5 +396,5 @@ def _remembered(
         if name in specs or name in snapshot.services
     }
     for case in cases:
-        services[case.spec.name] = replace(case.state, planned_s=snapshot.now_s)
+        services[case.spec.name] = case.state
     return FleetState(services=dict(sorted(services.items())), left_gpus=state.left_gpus)

@@ -62,7 +62,6 @@ FULL = FleetState(
             replicas_seen={"prefill": 9, "decode": 7},
             observed_s={"uid-1": 12.5},
             unknown_since_s=3.0,
-            planned_s=20.0,
         ),
         "code": ServiceState(),
     },

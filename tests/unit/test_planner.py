@@ -21,7 +21,7 @@ def test_a_steady_service_is_left_alone() -> None:
     assert run.plan.now_s == NOW_S
     assert run.plan.generation == "g"
     assert run.codes() == ["proportional", "within_tolerance"]
-    assert run.chat.planned_s == NOW_S
+    assert run.chat.window_fed_s == NOW_S
     assert run.chat.replicas_seen == {"prefill": 4, "decode": 4}
 
 

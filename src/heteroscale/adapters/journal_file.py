@@ -27,6 +27,8 @@ _GZIP = 31
 _READ_BYTES = 1 << 20
 #: fast: a tick of a thousand services must be compressed while the loop waits
 _LEVEL = 1
+#: where nothing has to be durable, lines are compressed this many bytes at a time
+_PACK_BYTES = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,8 @@ class JournalFolder:
         self._options = options or JournalOptions()
         self._file: BinaryIO | None = None
         self._deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+        #: kept, and not compressed yet
+        self._lines = bytearray()
         self._written = 0
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -98,10 +102,13 @@ class JournalFolder:
         """Keep one line."""
         try:
             file = self._file or self._open()
-            self._write(file, self._deflate.compress(line))
+            self._lines += line
             if self._options.durable:
+                self._pack(file)
                 self._write(file, self._deflate.flush(zlib.Z_SYNC_FLUSH))
                 file.flush()
+            elif len(self._lines) >= _PACK_BYTES:
+                self._pack(file)
             self._fresh = False
             if self._written >= self._options.segment_bytes:
                 self.close()
@@ -117,14 +124,20 @@ class JournalFolder:
         file, self._file = self._file, None
         self._fresh = True
         with file:
+            self._pack(file)
             file.write(self._deflate.flush())
 
     def _open(self) -> BinaryIO:
         file = self._file = (self._folder / _NAME.format(self._next)).open("xb")
         self._next += 1
         self._deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+        self._lines.clear()
         self._written = 0
         return file
+
+    def _pack(self, file: BinaryIO) -> None:
+        self._write(file, self._deflate.compress(self._lines))
+        self._lines.clear()
 
     def _write(self, file: BinaryIO, content: bytes) -> None:
         file.write(content)

@@ -64,6 +64,7 @@ class ServiceState:
     window: tuple[tuple[float, float], ...] = ()
     #: since when the window has been fed without a gap; None = never fed
     window_since_s: float | None = None
+    #: last tick this service was planned, which feeds the window; None = never
     window_fed_s: float | None = None
     scale_out_until_s: float = 0.0
     scale_in_until_s: float = 0.0
@@ -88,8 +89,6 @@ class ServiceState:
     observed_s: Mapping[str, float] = field(default_factory=dict)
     #: since when an SLO signal has been unknown while something is withdrawn; None = known
     unknown_since_s: float | None = None
-    #: last tick this service was planned
-    planned_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

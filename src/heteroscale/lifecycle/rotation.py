@@ -149,9 +149,9 @@ def rotate(
     return tuple(turns), after
 
 
-def watched_s(planned_s: float | None, now_s: float, interval_s: float) -> float:
+def watched_s(last_s: float | None, now_s: float, interval_s: float) -> float:
     """Return the time since the last tick that counts as watched; None = there was none."""
-    since_s = now_s if planned_s is None else planned_s
+    since_s = now_s if last_s is None else last_s
     return min(max(0.0, now_s - since_s), _WATCHED_INTERVALS * interval_s)
 
 

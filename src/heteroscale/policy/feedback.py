@@ -15,7 +15,7 @@ from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.snapshot import UnknownCause
 from heteroscale.entities.state import FeedbackState
 from heteroscale.policy.permission import unknown
-from heteroscale.policy.signal import Latency, idle, latency
+from heteroscale.policy.signal import Latency, idle
 from heteroscale.policy.situation import Situation
 
 #: Numbers behind a reason while they are being put together.
@@ -47,7 +47,7 @@ def remember(
     for loop in situation.spec.policy.feedback:
         old = state = before.get(loop.signal, _NEW)
         low_since_s = None
-        worst = latency(situation.signals, loop.signal, situation.spec.slo)
+        worst = situation.latencies[loop.signal]
         if _is_low(situation, loop, worst):
             low_since_s = situation.now_s if old.low_since_s is None else old.low_since_s
         step_to, step_until_s = old.step_to, old.step_until_s
@@ -66,7 +66,7 @@ def remember(
 
 def _of_latency(situation: Situation, loop: FeedbackSpec) -> Recommendation | None:
     base = situation.base
-    worst = latency(situation.signals, loop.signal, situation.spec.slo)
+    worst = situation.latencies[loop.signal]
     memory = situation.state.feedback.get(loop.signal, _NEW)
     tier = None
     if worst.ratio is not None:

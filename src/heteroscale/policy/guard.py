@@ -8,7 +8,7 @@ Everything is rounded up: to whole units that hold the load.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from heteroscale.entities.decision import Direction, Reason, Recommendation, Step
 from heteroscale.entities.policy import GuardSpec
@@ -23,8 +23,7 @@ from heteroscale.policy.window import Window
 _NONE: tuple[Reason, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guarded:
+class Guarded(NamedTuple):
     """The number that passed, and what it had to give up on the way."""
 
     direction: Direction
@@ -34,8 +33,7 @@ class Guarded:
     reasons: tuple[Reason, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Leave:
+class Leave(NamedTuple):
     """How free the service is in both directions at this instant."""
 
     grow: Freedom

@@ -7,30 +7,29 @@ for less than a whole share, so that it never goes back and forth at a steady mi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from heteroscale.entities.decision import Figures, Reason, Step
 from heteroscale.entities.policy import OnlineRatioSpec
 from heteroscale.entities.reasons import ReasonCode
-from heteroscale.entities.service import GroupSpec, RolePath
+from heteroscale.entities.service import GroupSpec, RolePath, RoleSpec
 from heteroscale.entities.snapshot import Signal, UnknownCause
 from heteroscale.entities.state import MixPoint, ServiceState
 from heteroscale.policy.ratio import configured, in_parts
-from heteroscale.policy.signal import Signals
+from heteroscale.policy.signal import Judged, Signals
 
 #: The window is kept as this many sums, however short the interval: a sixteenth of the window is
 #: fine enough for a ratio that moves once in many minutes, and every tick pays for each of them.
 MAX_POINTS = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mix:
+class Mix(NamedTuple):
     """The measured mix and the ratio it has led to."""
 
-    points: tuple[MixPoint, ...] = ()
     #: top-level role → share; empty = as configured
     ratio: Mapping[RolePath, int]
     until_s: float
+    points: tuple[MixPoint, ...] = ()
     reasons: tuple[Reason, ...] = ()
 
 
@@ -61,7 +60,9 @@ def follow(
     kept = Mix(points=points, ratio=ratio, until_s=state.ratio_until_s)
     width_s = online.window_s / MAX_POINTS
     measured = now_s - points[0].at_s >= online.window_s - width_s
-    if not may_move or not measured or now_s < state.ratio_until_s:
+    # The mean hardly changes within one sum, so it is looked at when a new one begins.
+    looks = points[-1].samples == 1
+    if not (may_move and measured and looks) or now_s < state.ratio_until_s:
         return kept
     moved = _moved(ratio or configured(group), online, points)
     if moved is None:
@@ -75,16 +76,30 @@ def _loads(
 ) -> Mapping[RolePath, float] | None:
     """Return followed role → tokens/s, offered where all offer, else served; None = unknown."""
     for signal in (Signal.OFFERED_TPS, Signal.TPS):
-        by_role = signals.get(signal, {})
+        by_role = signals.get(signal)
+        if by_role is None:
+            continue
         loads: dict[RolePath, float] = {}
         for role in group.roles:
-            verdicts = [by_role[leaf.path] for leaf in role.leaves() if leaf.path in by_role]
-            known = [verdict for verdict in verdicts if not isinstance(verdict, UnknownCause)]
-            if role.path in online.capacity_tps and known and len(known) == len(verdicts):
-                loads[role.path] = sum(known)
+            load = _load(role, by_role) if role.path in online.capacity_tps else None
+            if load is not None:
+                loads[role.path] = load
         if loads and loads.keys() == online.capacity_tps.keys():
             return loads
     return None
+
+
+def _load(role: RoleSpec, by_role: Mapping[RolePath, Judged]) -> float | None:
+    """Return the sum over the leaves of a role that report; None = none does, or one is unknown."""
+    total: float | None = None
+    for leaf in (role,) if not role.roles else role.leaves():
+        verdict = by_role.get(leaf.path)
+        if verdict is None:
+            continue
+        if isinstance(verdict, UnknownCause):
+            return None
+        total = verdict if total is None else total + verdict
+    return total
 
 
 def _with(

@@ -11,7 +11,7 @@ from heteroscale.entities.decision import Reason, Step
 from heteroscale.entities.policy import FeedbackSpec
 from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.snapshot import Signal, UnknownCause
-from heteroscale.policy.signal import idle, latency
+from heteroscale.policy.signal import idle
 from heteroscale.policy.situation import Situation
 
 #: Share of the SLO at or below which latency is low where no feedback configures another.
@@ -51,7 +51,7 @@ def low_limit(situation: Situation, signal: Signal) -> float:
 
 
 def _latency_forbids(situation: Situation, signal: Signal, *, served: bool) -> Reason | None:
-    worst = latency(situation.signals, signal, situation.spec.slo)
+    worst = situation.latencies[signal]
     if worst.ratio is None or worst.cause is not None:
         if worst.cause is UnknownCause.NO_EVENTS and idle(situation.signals):
             return None

@@ -111,6 +111,23 @@ def latency(signals: Signals, signal: Signal, slo: Slo) -> Latency:
     return Latency(worst / limit_s, worst_role, cause, cause_role)
 
 
+def latencies(signals: Signals, slo: Slo) -> Mapping[Signal, Latency]:
+    """Return the worst reading of each latency signal against its SLO."""
+    return {signal: latency(signals, signal, slo) for signal in (Signal.TTFT, Signal.TBT)}
+
+
+def worst_latency(signals: Signals, slo: Slo) -> tuple[float | None, bool]:
+    """Return the worst share of its SLO over TTFT and TBT, and whether both are known.
+
+    No events beside a known-zero load are known and fine.
+    """
+    both = latencies(signals, slo).values()
+    ratios = [one.ratio for one in both if one.ratio is not None]
+    quiet = idle(signals)
+    known = all(one.cause is None or (one.cause is _NO_EVENTS and quiet) for one in both)
+    return max(ratios, default=None), known
+
+
 def idle(signals: Signals) -> bool:
     """Return whether the load is known to be zero: some load is reported and none is above 0.
 

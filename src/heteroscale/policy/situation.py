@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from heteroscale.entities.service import RolePath, ServiceSpec
+from heteroscale.entities.snapshot import Signal
 from heteroscale.entities.state import ServiceState
 from heteroscale.policy.period import Period
-from heteroscale.policy.signal import Signals
+from heteroscale.policy.signal import Latency, Signals
 from heteroscale.policy.supply import Tally
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
+class Situation(NamedTuple):
     """One service as the strategies see it. Capacity is in units of the anchor role."""
 
     spec: ServiceSpec
     state: ServiceState
     now_s: float
     signals: Signals
+    #: TTFT and TBT → the worst of each over the roles that report it
+    latencies: Mapping[Signal, Latency]
     tally: Tally
     #: leaf role → capacity that "no change" means: the supply, or with none ready what was asked
     held: Mapping[RolePath, float]

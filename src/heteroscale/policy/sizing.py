@@ -16,7 +16,7 @@ from heteroscale.policy.guard import Guarded, Leave, guard, leave
 from heteroscale.policy.online_ratio import Mix, follow
 from heteroscale.policy.period import NO_PERIOD, Period, period_at
 from heteroscale.policy.ratio import configured, leaf_weights, slack
-from heteroscale.policy.signal import Signals, judged
+from heteroscale.policy.signal import Signals, judged, latencies
 from heteroscale.policy.situation import Situation
 from heteroscale.policy.sized import Freedom as Freedom
 from heteroscale.policy.sized import Sized as Sized
@@ -105,6 +105,7 @@ def _situation(
         state=state,
         now_s=now_s,
         signals=signals,
+        latencies=latencies(signals, spec.slo),
         tally=counted,
         held=held,
         base=held[spec.policy.anchor],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from heteroscale.entities.decision import Reason, Step
 from heteroscale.entities.reasons import ReasonCode
@@ -18,8 +18,7 @@ _DRAINING = InstanceState.DRAINING
 _NONE_COUNTED = dict.fromkeys(InstanceState, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class Tally(NamedTuple):
     """Capacity units of one service by leaf role; every leaf role is present in every mapping."""
 
     #: ready + starting + held

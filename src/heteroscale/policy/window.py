@@ -6,7 +6,7 @@ ones. So the first entry is always the highest, and a steady load costs one entr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from heteroscale.entities.state import ServiceState
 
@@ -20,8 +20,7 @@ GAP_LIMIT_S = 60.0
 MAX_ENTRIES = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
+class Window(NamedTuple):
     """The window after this tick's recommendation."""
 
     entries: Entries

@@ -92,6 +92,8 @@ class Roster:
         self._gpus = Meter()
         self._up: dict[tuple[str, str, str], Meter] = {}
         self._instances: tuple[Instance, ...] | None = None
+        #: rows out of rotation for good or for now, as of the last change of anything visible
+        self._leaving: tuple[Row, ...] = ()
         self._group_roles: tuple[GroupRole, ...] | None = None
 
     # --- what others may ask -------------------------------------------------------------------
@@ -115,9 +117,10 @@ class Roster:
 
     def instances(self) -> tuple[Instance, ...]:
         """Return what observers see; the same object while nothing visible changed."""
-        for row in self._rows.values():
-            if row.state in (InstanceState.WITHDRAWN, InstanceState.DRAINING):
-                self._refresh_requests(row)
+        if self._instances is None:
+            self._leaving = tuple(row for row in self._rows.values() if row.state in _LEAVING)
+        for row in self._leaving:
+            self._refresh_requests(row)
         if self._instances is None:
             shown = (self._show(row) for row in self._rows.values())
             self._instances = tuple(sorted(shown, key=instance_order))
@@ -354,6 +357,9 @@ class Roster:
             row.requests = requests
             row.shown = self._instances = None
 
+
+#: states in which observers see how many requests are left
+_LEAVING = frozenset({InstanceState.WITHDRAWN, InstanceState.DRAINING})
 
 #: state → where an action may move it from there; a draining instance has no way back
 _WAYS: Mapping[InstanceState, tuple[InstanceState, ...]] = {

@@ -13,7 +13,7 @@ from heteroscale.entities.state import ServiceState
 from heteroscale.policy.coordinate import coordinate
 from heteroscale.policy.period import NO_PERIOD
 from heteroscale.policy.ratio import configured, leaf_weights
-from heteroscale.policy.signal import judged
+from heteroscale.policy.signal import judged, latencies
 from heteroscale.policy.situation import Situation
 from heteroscale.policy.sizing import Sized, size
 from heteroscale.policy.supply import tally
@@ -67,11 +67,13 @@ def situate(
 ) -> Situation:
     """Return what the strategies are given."""
     counted = tally(spec, snapshot.instances)
+    signals = judged(snapshot.readings, spec.policy.trust)
     given: dict[str, Any] = {
         "spec": spec,
         "state": state or ServiceState(),
         "now_s": NOW_S,
-        "signals": judged(snapshot.readings, spec.policy.trust),
+        "signals": signals,
+        "latencies": latencies(signals, spec.slo),
         "tally": counted,
         "held": counted.supply,
         "base": counted.supply[spec.policy.anchor],
