@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -84,7 +85,8 @@ FULL = ServiceState(mix=(mixed(120.0, 4.0),))
         pytest.param(
             120.0, 4.0, replace(FULL, ratio_until_s=NOW_S + 1.0), {}, id="waits for the last move"
         ),
-        pytest.param(None, 4.0, FULL, {}, id="an unknown load moves nothing"),
+        pytest.param(None, 4.0, FULL, {}, id="a missing load moves nothing"),
+        pytest.param(math.nan, 4.0, FULL, {}, id="an invalid load moves nothing"),
         pytest.param(
             0.0, 0.0, ServiceState(mix=(mixed(0.0, 0.0),)), {}, id="no load says nothing of its mix"
         ),
