@@ -45,8 +45,8 @@ test: setup ## Run every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 .PHONY: coverage
-coverage: setup ## Run every test; the core must be covered to the last branch
-	$(BIN)/python -m pytest --cov --cov-report=term-missing $(PYTEST_ARGS)
+coverage: PYTEST_ARGS += --cov --cov-report=term-missing
+coverage: test ## Run every test; the core must be covered to the last branch
 
 .PHONY: lint
 lint: setup ## Check format and lint rules

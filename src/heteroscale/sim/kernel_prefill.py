@@ -6,7 +6,13 @@ from heteroscale.sim.jit import inlined, njit
 from heteroscale.sim.kernel_heap import push_event
 from heteroscale.sim.kernel_measure import bucket_of, write_log
 from heteroscale.sim.kernel_requests import complete
-from heteroscale.sim.kernel_route import choose_group, choose_prefill, place_decode, wait_for_decode
+from heteroscale.sim.kernel_route import (
+    choose_group,
+    choose_prefill,
+    place_decode,
+    wait_for_decode,
+    wait_in,
+)
 from heteroscale.sim.kernel_state import (
     G_BUDGET,
     G_FIRST_TOKENS,
@@ -72,15 +78,7 @@ def place_prefill(state: State, slot: int, now: int) -> None:
 @inlined
 def wait_for_prefill(state: State, slot: int) -> None:
     """Append a request to the service-level queue."""
-    slots = state.slots
-    scalars = state.scalars
-    slots[slot, R_NEXT] = NONE
-    if scalars[G_PREFILL_COUNT] == 0:
-        scalars[G_PREFILL_HEAD] = slot
-    else:
-        slots[scalars[G_PREFILL_TAIL], R_NEXT] = slot
-    scalars[G_PREFILL_TAIL] = slot
-    scalars[G_PREFILL_COUNT] += 1
+    wait_in(state, slot, G_PREFILL_HEAD, G_PREFILL_TAIL, G_PREFILL_COUNT)
 
 
 @njit

@@ -127,17 +127,23 @@ def place_decode(state: State, slot: int, now: int) -> bool:
 
 
 @inlined
-def wait_for_decode(state: State, slot: int) -> None:
-    """Append a prefilled request to the service-level queue."""
+def wait_in(state: State, slot: int, head: int, tail: int, count: int) -> None:
+    """Append a request to a service-level queue, given the scalars that hold it."""
     slots = state.slots
     scalars = state.scalars
     slots[slot, R_NEXT] = NONE
-    if scalars[G_DECODE_COUNT] == 0:
-        scalars[G_DECODE_HEAD] = slot
+    if scalars[count] == 0:
+        scalars[head] = slot
     else:
-        slots[scalars[G_DECODE_TAIL], R_NEXT] = slot
-    scalars[G_DECODE_TAIL] = slot
-    scalars[G_DECODE_COUNT] += 1
+        slots[scalars[tail], R_NEXT] = slot
+    scalars[tail] = slot
+    scalars[count] += 1
+
+
+@inlined
+def wait_for_decode(state: State, slot: int) -> None:
+    """Append a prefilled request to the service-level queue."""
+    wait_in(state, slot, G_DECODE_HEAD, G_DECODE_TAIL, G_DECODE_COUNT)
 
 
 @njit

@@ -9,9 +9,10 @@ from datetime import date
 from functools import lru_cache
 
 from heteroscale.workload.arrivals import PS_PER_S
-from heteroscale.workload.trace_fields import BadField, Row, fraction_ps, shown, tokens
+from heteroscale.workload.trace_fields import Row, csv_row, fraction_ps
 
-HEADER = b"TIMESTAMP,ContextTokens,GeneratedTokens"
+_NAMES = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
+HEADER = ",".join(_NAMES).encode()
 _RULE = "must be a UTC time like 2023-11-16 18:17:03.9799600"
 _S_PER_DAY = 86_400
 
@@ -47,11 +48,4 @@ def parse_line(line: bytes) -> Row:
     Raises:
         BadField: the line is not in this format.
     """
-    fields = line.split(b",")
-    if len(fields) != 3:
-        raise BadField("line", f"must have the 3 fields {HEADER.decode()}", shown(line))
-    try:
-        time_ps = _time_ps(fields[0])
-    except ValueError:
-        raise BadField("TIMESTAMP", _RULE, shown(fields[0])) from None
-    return time_ps, tokens(fields[1], "ContextTokens"), tokens(fields[2], "GeneratedTokens")
+    return csv_row(line, _NAMES, _time_ps, _RULE)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk, ArrivalSource
-from heteroscale.workload.trace_fields import BadField, Row, seconds_ps, shown, tokens
+from heteroscale.workload.trace_fields import Row, csv_row, seconds_ps
 
-HEADER = b"arrival_s,input_tokens,output_tokens"
+_NAMES = ("arrival_s", "input_tokens", "output_tokens")
+HEADER = ",".join(_NAMES).encode()
+_RULE = "must be decimal seconds >= 0 with at most 12 fractional digits"
 
 
 def parse_line(line: bytes) -> Row:
@@ -21,15 +23,7 @@ def parse_line(line: bytes) -> Row:
     Raises:
         BadField: the line is not in this format.
     """
-    fields = line.split(b",")
-    if len(fields) != 3:
-        raise BadField("line", f"must have the 3 fields {HEADER.decode()}", shown(line))
-    try:
-        time_ps = seconds_ps(fields[0])
-    except ValueError:
-        rule = "must be decimal seconds >= 0 with at most 12 fractional digits"
-        raise BadField("arrival_s", rule, shown(fields[0])) from None
-    return time_ps, tokens(fields[1], "input_tokens"), tokens(fields[2], "output_tokens")
+    return csv_row(line, _NAMES, seconds_ps, _RULE)
 
 
 def _lines(chunk: ArrivalChunk) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeAlias
 
 from heteroscale.workload.arrivals import PS_PER_S
@@ -37,6 +38,28 @@ def tokens(field: bytes, path: str) -> int:
     if field.isdigit() and len(field) <= _MAX_DIGITS and 1 <= (count := int(field)) <= MAX_TOKENS:
         return count
     raise BadField(path, TOKENS_RULE, shown(field))
+
+
+def csv_row(
+    line: bytes, names: tuple[str, str, str], time_ps: Callable[[bytes], int], time_rule: str
+) -> Row:
+    """Return the row of a line of three fields: time, input and output tokens.
+
+    Args:
+        names: of the fields, for the reader of a fault.
+        time_ps: reads the first field; ValueError = it breaks `time_rule`.
+
+    Raises:
+        BadField: the line is not of this form.
+    """
+    fields = line.split(b",")
+    if len(fields) != 3:
+        raise BadField("line", f"must have the 3 fields {','.join(names)}", shown(line))
+    try:
+        at_ps = time_ps(fields[0])
+    except ValueError:
+        raise BadField(names[0], time_rule, shown(fields[0])) from None
+    return at_ps, tokens(fields[1], names[1]), tokens(fields[2], names[2])
 
 
 def fraction_ps(digits: bytes) -> int:
