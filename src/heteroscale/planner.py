@@ -40,7 +40,6 @@ from heteroscale.lifecycle.rotation import (
 )
 from heteroscale.policy.brake import HOUR_S, brake
 from heteroscale.policy.coordinate import coordinate
-from heteroscale.policy.ratio import leaf_weights
 from heteroscale.policy.signal import judged, worst_latency
 from heteroscale.policy.sized import Sized
 from heteroscale.policy.sizing import size
@@ -366,7 +365,7 @@ def _gated(
     taken = {turn.instance.uid for turn in turns} | case.blocked
     passages = gate(
         case.spec,
-        leaf_weights(case.spec.group, case.decision.ratio),
+        case.spec.group.weights(case.decision.ratio),
         case.snapshot.instances,
         case.snapshot.group_roles,
         frozenset(role for no_fit in case.no_fits for role in no_fit.missing),

@@ -44,7 +44,7 @@ from heteroscale.entities.snapshot import (
 from heteroscale.entities.state import FeedbackState, ServiceState
 from heteroscale.policy.brake import brake
 from heteroscale.policy.coordinate import coordinate
-from heteroscale.policy.ratio import in_parts, leaf_weights, round_down, slack
+from heteroscale.policy.ratio import in_parts, round_down, slack
 from heteroscale.policy.sizing import Sized, size
 from tests.builders import (
     H20,
@@ -308,7 +308,7 @@ def test_5_and_6_at_unchanged_load_a_hold_is_reached_in_ratio_and_never_reverses
     # The anchor goes one way only; but the first tick, where a bound may outrank the load.
     ways = {change[anchor] > 0 for _, change in changes[1:] if change[anchor]}
     assert len(ways) <= 1
-    weights = leaf_weights(spec.group, decision.ratio)
+    weights = spec.group.weights(decision.ratio)
     for leaf in spec.group.leaves():
         exact = capacity[anchor] * weights[leaf.path] / weights[anchor]
         if leaf.min_replicas < capacity[leaf.path] < leaf.max_replicas:

@@ -86,6 +86,14 @@ class RoleSpec:
         for role in self.roles:
             yield from role.leaves()
 
+    def weigh(self, weight: int, into: dict[RolePath, int]) -> None:
+        """Write how many instances of each leaf below make so many units of this role."""
+        for child in self.roles:
+            if child.roles:
+                child.weigh(weight * child.share, into)
+            else:
+                into[child.path] = weight * child.share
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSpec:
@@ -104,6 +112,29 @@ class GroupSpec:
             else:
                 leaves.append(role)
         return tuple(leaves)
+
+    def weights(self, ratio: Mapping[RolePath, int]) -> dict[RolePath, int]:
+        """Return leaf role → instances in one unit of the group: shares times those above them.
+
+        Args:
+            ratio: top-level role → share in force; an absent one has its configured share.
+        """
+        weights: dict[RolePath, int] = {}
+        for role in self.roles:
+            weight = ratio.get(role.path, role.share)
+            if role.roles:
+                role.weigh(weight, weights)
+            else:
+                weights[role.path] = weight
+        return weights
+
+    def worth(self) -> dict[tuple[RolePath, str], float]:
+        """Return (leaf role, accelerator) → capacity units of one instance."""
+        return {
+            (leaf.path, option.type): option.capacity
+            for leaf in self.leaves()
+            for option in leaf.accelerators
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

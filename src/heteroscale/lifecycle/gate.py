@@ -102,11 +102,7 @@ def _groups(
     group_roles: Iterable[GroupRole],
 ) -> dict[str, dict[RolePath, _Role]]:
     """Return group → role → what is ready and what is coming, for groups with newcomers."""
-    worth = {
-        (leaf.path, option.type): option.capacity
-        for leaf in spec.group.leaves()
-        for option in leaf.accelerators
-    }
+    worth = spec.group.worth()
     names = {one.group for one in instances if one.state in _NEWCOMERS}
     groups = {name: {path: _Role(weight) for path, weight in weights.items()} for name in names}
     for count in group_roles:

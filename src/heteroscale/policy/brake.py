@@ -13,7 +13,7 @@ from dataclasses import replace
 from heteroscale.entities.decision import Direction, Figures, Reason, Step
 from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.service import BrakeSpec, ServiceSpec
-from heteroscale.policy.ratio import leaf_weights, round_down
+from heteroscale.policy.ratio import round_down
 from heteroscale.policy.sized import Freedom, Sized
 
 HOUR_S = 3600.0
@@ -106,7 +106,7 @@ def _waiting(one: Sized) -> Sized:
 
 def _gpus_per_unit(spec: ServiceSpec, one: Sized) -> float:
     """Return the GPUs of one anchor unit and its share of every partner, on preferred types."""
-    weights = leaf_weights(spec.group, one.ratio)
+    weights = spec.group.weights(one.ratio)
     gpus = sum(
         weights[leaf.path] * leaf.accelerators[0].gpus * leaf.accelerators[0].nodes
         for leaf in spec.group.leaves()

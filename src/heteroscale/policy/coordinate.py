@@ -22,14 +22,14 @@ from heteroscale.entities.decision import Decision, Direction, Figures, Reason, 
 from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.service import RolePath, RoleSpec, ServiceSpec
 from heteroscale.policy.guard import bounded, stopped
-from heteroscale.policy.ratio import ROUNDING_SLACK, leaf_weights, round_down, round_up, slack
+from heteroscale.policy.ratio import ROUNDING_SLACK, round_down, round_up, slack
 from heteroscale.policy.sized import Freedom, Sized
 from heteroscale.policy.supply import smallest_unit
 
 
 def coordinate(spec: ServiceSpec, sized: Sized) -> Decision:
     """Return the capacity of every leaf role that goes with the anchor's."""
-    weights = leaf_weights(spec.group, sized.ratio)
+    weights = spec.group.weights(sized.ratio)
     anchor = spec.policy.anchor
     holds = sized.direction is Direction.HOLD
     anchor_units = sized.held[anchor] if holds else float(sized.anchor_capacity)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from heteroscale.entities.policy import ScheduleSpec
 from heteroscale.entities.service import RolePath, ServiceSpec
-from heteroscale.policy.ratio import leaf_weights, of_schedule
+from heteroscale.policy.ratio import of_schedule
 
 DAY_S = 86_400
 #: 1 January 1970 was a Thursday, day 4 of an ISO week
@@ -101,7 +101,7 @@ def _anchor_demand(
     anchor = spec.policy.anchor
     if anchor in schedule.replicas:
         return float(schedule.replicas[anchor])
-    weights = leaf_weights(spec.group, of_schedule(spec.group, schedule) or ratio)
+    weights = spec.group.weights(of_schedule(spec.group, schedule) or ratio)
     return max(
         (count * weights[anchor] / weights[role] for role, count in schedule.replicas.items()),
         default=0.0,

@@ -39,25 +39,6 @@ def configured(group: GroupSpec) -> dict[RolePath, int]:
     return {role.path: role.share for role in group.roles}
 
 
-def leaf_weights(group: GroupSpec, ratio: Mapping[RolePath, int]) -> dict[RolePath, int]:
-    """Return leaf role → instances in one unit of the group: shares multiplied down the levels."""
-    weights: dict[RolePath, int] = {}
-    for role in group.roles:
-        if role.roles:
-            _weigh(role, ratio[role.path], weights)
-        else:
-            weights[role.path] = ratio[role.path]
-    return weights
-
-
-def _weigh(role: RoleSpec, weight: int, into: dict[RolePath, int]) -> None:
-    for child in role.roles:
-        if child.roles:
-            _weigh(child, weight * child.share, into)
-        else:
-            into[child.path] = weight * child.share
-
-
 def units_of(role: RoleSpec, replicas: Mapping[RolePath, int]) -> int:
     """Return whole units of a role: of a nested one, what its scarcest child completes."""
     if role.is_leaf:

@@ -15,7 +15,7 @@ from heteroscale.policy.arbitrate import arbitrate, recommendations
 from heteroscale.policy.guard import Guarded, Leave, guard, leave
 from heteroscale.policy.online_ratio import Mix, follow
 from heteroscale.policy.period import NO_PERIOD, Period, period_at
-from heteroscale.policy.ratio import configured, leaf_weights, slack
+from heteroscale.policy.ratio import configured, slack
 from heteroscale.policy.signal import Signals, judged, latencies
 from heteroscale.policy.situation import Situation
 from heteroscale.policy.sized import Freedom as Freedom
@@ -110,7 +110,7 @@ def _situation(
         held=held,
         base=held[spec.policy.anchor],
         ratio=ratio,
-        weights=leaf_weights(spec.group, ratio),
+        weights=spec.group.weights(ratio),
         period=period,
     )
 

@@ -68,30 +68,11 @@ def _scope(path: RolePath, within: str | None, roles: Sequence[RoleSpec]) -> Sco
     return Scope(path=path, within=within, leaves=tuple(leaves), scopes=tuple(scopes))
 
 
-def leaf_weights(request: PlacementRequest) -> dict[RolePath, float]:
-    """Return leaf role → its part in one unit of the group, the ratio in force applied."""
-    weights: dict[RolePath, float] = {}
-
-    def walk(role: RoleSpec, weight: float) -> None:
-        if role.is_leaf:
-            weights[role.path] = weight
-        for inner in role.roles:
-            walk(inner, weight * inner.share)
-
-    for role in request.spec.group.roles:
-        walk(role, request.ratio.get(role.path, role.share))
-    return weights
-
-
 def existing_groups(request: PlacementRequest, levels: Sequence[str]) -> list[Group]:
     """Return the service's groups that can change, sorted by name."""
     depth = depth_of(levels, request.spec.group.within)
     narrow = _narrow_roles(scope_of(request.spec.group))
-    units = {
-        (leaf.path, option.type): option.capacity
-        for leaf in request.spec.group.leaves()
-        for option in leaf.accelerators
-    }
+    worth = request.spec.group.worth()
     groups: dict[str, Group] = {}
     for count in request.snapshot.group_roles:
         if count.group in request.closed:
@@ -101,7 +82,7 @@ def existing_groups(request: PlacementRequest, levels: Sequence[str]) -> list[Gr
             domain = count.domain[:depth]
             group = Group(name=count.group, subcluster=count.subcluster, domain=domain)
             groups[count.group] = group
-        capacity = count.replicas * units.get((count.role, count.accelerator), 0.0)
+        capacity = count.replicas * worth.get((count.role, count.accelerator), 0.0)
         group.units[count.role] = group.units.get(count.role, 0.0) + capacity
         if count.replicas and len(count.domain) > depth:
             for scope, level in narrow.get(count.role, ()):

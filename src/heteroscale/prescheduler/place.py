@@ -30,7 +30,6 @@ from heteroscale.prescheduler.groups import (
     existing_groups,
     growth_steps,
     keeps_ratio,
-    leaf_weights,
     new_group_name,
     scope_of,
 )
@@ -47,7 +46,7 @@ class _Growth:
 
     request: PlacementRequest
     scope: Scope
-    weights: dict[RolePath, float]
+    weights: dict[RolePath, int]
     #: leaf role → capacity units still to be placed
     left: dict[RolePath, int]
     #: leaf role → units placed beyond what the steps so far asked for (instances are whole)
@@ -131,7 +130,7 @@ def _place_request(
     growth = _Growth(
         request=request,
         scope=scope_of(request.spec.group),
-        weights=leaf_weights(request),
+        weights=request.spec.group.weights(request.ratio),
         left={role: units for role, units in sorted(request.add.items()) if units > 0},
     )
     groups = existing_groups(request, levels)

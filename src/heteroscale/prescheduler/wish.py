@@ -67,11 +67,7 @@ def _coming(spec: ServiceSpec, snapshot: ServiceSnapshot) -> dict[RolePath, floa
 
     A replica without an instance is as much on its way as a pending instance.
     """
-    worth = {
-        (leaf.path, option.type): option.capacity
-        for leaf in spec.group.leaves()
-        for option in leaf.accelerators
-    }
+    worth = spec.group.worth()
     asked: dict[RolePath, float] = {}
     pending: dict[RolePath, float] = {}
     for count in snapshot.group_roles:

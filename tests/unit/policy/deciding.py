@@ -12,7 +12,7 @@ from heteroscale.entities.snapshot import ServiceSnapshot
 from heteroscale.entities.state import ServiceState
 from heteroscale.policy.coordinate import coordinate
 from heteroscale.policy.period import NO_PERIOD
-from heteroscale.policy.ratio import configured, leaf_weights
+from heteroscale.policy.ratio import configured
 from heteroscale.policy.signal import judged, latencies
 from heteroscale.policy.situation import Situation
 from heteroscale.policy.sizing import Sized, size
@@ -78,7 +78,7 @@ def situate(
         "held": counted.supply,
         "base": counted.supply[spec.policy.anchor],
         "ratio": configured(spec.group),
-        "weights": leaf_weights(spec.group, configured(spec.group)),
+        "weights": spec.group.weights({}),
         "period": NO_PERIOD,
     }
     return Situation(**(given | fields))

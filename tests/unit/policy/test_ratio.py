@@ -7,7 +7,6 @@ from heteroscale.entities.service import GroupSpec
 from heteroscale.policy.ratio import (
     configured,
     in_parts,
-    leaf_weights,
     of_schedule,
     round_down,
     round_up,
@@ -56,13 +55,13 @@ def test_slack_is_one_instance_or_the_band() -> None:
 
 
 def test_weights_multiply_down_the_levels() -> None:
-    assert leaf_weights(MOE, configured(MOE)) == {
+    assert MOE.weights(configured(MOE)) == {
         "prefill/attention": 2,
         "prefill/ffn/a": 6,
         "prefill/ffn/b": 24,
         "decode": 5,
     }
-    assert leaf_weights(MOE, {"prefill": 1, "decode": 1})["prefill/ffn/b"] == 12
+    assert MOE.weights({"prefill": 1, "decode": 1})["prefill/ffn/b"] == 12
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from heteroscale.prescheduler.groups import (
     existing_groups,
     growth_steps,
     keeps_ratio,
-    leaf_weights,
     new_group_name,
     scope_of,
 )
@@ -64,7 +63,11 @@ def test_scopes_follow_the_levels_that_roles_share() -> None:
 def test_weights_multiply_down_the_levels_by_the_ratio_in_force() -> None:
     spec = build_service(roles=(MOE, DECODE))
     request = PlacementRequest(spec=spec, snapshot=build_snapshot(), ratio={"prefill": 3})
-    assert leaf_weights(request) == {"prefill/attention": 3, "prefill/ffn": 12, "decode": 2}
+    assert request.spec.group.weights(request.ratio) == {
+        "prefill/attention": 3,
+        "prefill/ffn": 12,
+        "decode": 2,
+    }
 
 
 def test_groups_are_read_off_their_counts() -> None:
