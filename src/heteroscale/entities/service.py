@@ -12,6 +12,11 @@ from heteroscale.entities.policy import LifecycleSpec, PolicySpec
 RolePath = str
 
 
+#: Sums and quotients of capacity units miss whole numbers by less than this; without it
+#: 3.0000000000000004 units would be rounded up to 4.
+UNIT_SLACK = 1e-9
+
+
 class Stage(StrEnum):
     """What a role does in serving."""
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from heteroscale.entities.policy import LifecycleSpec
-from heteroscale.entities.service import RolePath, ServiceSpec
+from heteroscale.entities.service import UNIT_SLACK, RolePath, ServiceSpec
 from heteroscale.entities.snapshot import GroupRole, Instance, InstanceState
 
-_EPSILON = 1e-9
 #: States of a newcomer that is on its way into rotation.
 _NEWCOMERS = frozenset({InstanceState.STARTING, InstanceState.HELD})
 #: States that do not make up for a replica that has yet to appear: they are on their way out.
@@ -142,9 +141,9 @@ def _at_gate(
     inside = role.ready
     passages: list[Passage] = []
     for newcomer, units in sorted(role.newcomers, key=lambda entry: _order(entry[0])):
-        if inside <= 0 or inside + units <= allowed + _EPSILON:
+        if inside <= 0 or inside + units <= allowed + UNIT_SLACK:
             verdict = Verdict.ADMITTED
-        elif inside + units <= excused + _EPSILON:
+        elif inside + units <= excused + UNIT_SLACK:
             verdict = Verdict.PARTNER_CANNOT_COME
         else:
             verdict = _patience(spec, newcomer, now_s)

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from heteroscale.entities.policy import LifecycleSpec
-from heteroscale.entities.service import RolePath, ServiceSpec
+from heteroscale.entities.service import UNIT_SLACK, RolePath, ServiceSpec
 from heteroscale.entities.snapshot import Instance, InstanceState
 
-#: Arithmetic on capacity units (sums of fractions) is exact to far below this.
-_EPSILON = 1e-9
 #: Of a longer gap between ticks only so many intervals count: the rest was seen by nobody.
 _WATCHED_INTERVALS = 2.0
 _WITHDRAWN = InstanceState.WITHDRAWN
@@ -185,7 +183,7 @@ def ordered_out(
     uids: set[str] = set()
     for one in sorted((each for each in instances if each.state is _WITHDRAWN), key=_first_back):
         worth = _worth(spec, one)
-        if worth > room.get(one.role, 0.0) + _EPSILON:
+        if worth > room.get(one.role, 0.0) + UNIT_SLACK:
             uids.add(one.uid)
         else:
             room[one.role] = room.get(one.role, 0.0) - worth
@@ -250,7 +248,7 @@ def _returned(
     left = dict(wanted)
     uids: set[str] = set()
     for one in sorted(withdrawn, key=_first_back):
-        if left.get(one.role, 0.0) > _EPSILON:
+        if left.get(one.role, 0.0) > UNIT_SLACK:
             left[one.role] -= _worth(spec, one)
             uids.add(one.uid)
     return uids

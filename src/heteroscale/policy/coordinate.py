@@ -20,9 +20,9 @@ import math
 
 from heteroscale.entities.decision import Decision, Direction, Figures, Reason, Step
 from heteroscale.entities.reasons import ReasonCode
-from heteroscale.entities.service import RolePath, RoleSpec, ServiceSpec
+from heteroscale.entities.service import UNIT_SLACK, RolePath, RoleSpec, ServiceSpec
 from heteroscale.policy.guard import bounded, stopped
-from heteroscale.policy.ratio import ROUNDING_SLACK, round_down, round_up, slack
+from heteroscale.policy.ratio import round_down, round_up, slack
 from heteroscale.policy.sized import Freedom, Sized
 from heteroscale.policy.supply import smallest_unit
 
@@ -88,7 +88,7 @@ def _partner(
     wanted = round_up(limited)
     if sized.direction is Direction.OUT:
         wanted = max(kept, wanted)
-    elif has - wanted < smallest_unit(leaf) - ROUNDING_SLACK:
+    elif has - wanted < smallest_unit(leaf) - UNIT_SLACK:
         wanted = kept
     if wanted != kept:
         reasons.append(_reason(ReasonCode.FOLLOWS, leaf, has, exact, wanted))
@@ -126,7 +126,7 @@ def _given_back(
     """Return the capacity of a role with more than its share."""
     has = sized.held[leaf.path]
     wanted = round_up(max(exact, has - _down(spec, sized, has)))
-    if sized.shrink is not Freedom.FREE or has - wanted < smallest_unit(leaf) - ROUNDING_SLACK:
+    if sized.shrink is not Freedom.FREE or has - wanted < smallest_unit(leaf) - UNIT_SLACK:
         reasons.append(_reason(ReasonCode.SURPLUS_WAITS, leaf, has, exact, kept))
         return kept
     reasons.append(_reason(ReasonCode.SURPLUS, leaf, has, exact, wanted))

@@ -13,9 +13,9 @@ from typing import NamedTuple
 from heteroscale.entities.decision import Direction, Reason, Recommendation, Step
 from heteroscale.entities.policy import GuardSpec
 from heteroscale.entities.reasons import ReasonCode
-from heteroscale.entities.service import RoleSpec, ServiceSpec
+from heteroscale.entities.service import UNIT_SLACK, RoleSpec, ServiceSpec
 from heteroscale.entities.state import ServiceState
-from heteroscale.policy.ratio import ROUNDING_SLACK, round_down, round_up
+from heteroscale.policy.ratio import round_down, round_up
 from heteroscale.policy.sized import Freedom
 from heteroscale.policy.supply import smallest_unit
 from heteroscale.policy.window import Window
@@ -154,7 +154,7 @@ def _in(
         )
         return kept, (why,)
     change = base - round_up(demand)
-    if change < smallest - ROUNDING_SLACK:
+    if change < smallest - UNIT_SLACK:
         why = _because(ReasonCode.ROUNDED_AWAY, demand=demand, supply=base, smallest=smallest)
         return kept, (why,)
     move, reasons = _bounded(change, base, damping=rules.damping_in, step=rules.step_in)

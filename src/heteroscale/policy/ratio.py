@@ -9,21 +9,17 @@ import math
 from collections.abc import Mapping
 
 from heteroscale.entities.policy import ScheduleSpec
-from heteroscale.entities.service import GroupSpec, RolePath, RoleSpec
-
-#: Sums and quotients of floats miss whole numbers by less than this; without it 3.0000000000000004
-#: units would be rounded up to 4.
-ROUNDING_SLACK = 1e-9
+from heteroscale.entities.service import UNIT_SLACK, GroupSpec, RolePath, RoleSpec
 
 
 def round_up(units: float) -> int:
     """Return the fewest whole units that hold as much."""
-    return math.ceil(units - ROUNDING_SLACK)
+    return math.ceil(units - UNIT_SLACK)
 
 
 def round_down(units: float) -> int:
     """Return the whole units contained."""
-    return math.floor(units + ROUNDING_SLACK)
+    return math.floor(units + UNIT_SLACK)
 
 
 def slack(exact: float, band: float) -> float:
@@ -31,7 +27,7 @@ def slack(exact: float, band: float) -> float:
 
     Counts are integers, so one instance is in tolerance whatever the band.
     """
-    return max(1.0, exact * band) + ROUNDING_SLACK
+    return max(1.0, exact * band) + UNIT_SLACK
 
 
 def configured(group: GroupSpec) -> dict[RolePath, int]:

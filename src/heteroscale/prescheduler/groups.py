@@ -6,12 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from heteroscale.entities.placement import PlacementRequest
-from heteroscale.entities.service import GroupSpec, RolePath, RoleSpec
+from heteroscale.entities.service import UNIT_SLACK, GroupSpec, RolePath, RoleSpec
 from heteroscale.entities.topology import DomainPath
 from heteroscale.prescheduler.topology import depth_of
-
-#: Arithmetic on capacity units (sums of fractions) is exact to far below this.
-EPSILON = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +127,7 @@ def keeps_ratio(
     """
     before = {role: group.units.get(role, 0.0) for role in weights}
     after = {role: units + step.get(role, 0) for role, units in before.items()}
-    return _imbalance(after, weights) <= max(1.0, _imbalance(before, weights)) + EPSILON
+    return _imbalance(after, weights) <= max(1.0, _imbalance(before, weights)) + UNIT_SLACK
 
 
 def _imbalance(units: Mapping[RolePath, float], weights: Mapping[RolePath, float]) -> float:

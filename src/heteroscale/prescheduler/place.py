@@ -19,12 +19,11 @@ from heteroscale.entities.placement import (
     PlacementRequest,
     Release,
 )
-from heteroscale.entities.service import RolePath, RoleSpec
+from heteroscale.entities.service import UNIT_SLACK, RolePath, RoleSpec
 from heteroscale.entities.snapshot import Instance
 from heteroscale.entities.topology import DomainPath, Inventory, TopologyTree
 from heteroscale.prescheduler.causes import causes_of
 from heteroscale.prescheduler.groups import (
-    EPSILON,
     Group,
     Scope,
     existing_groups,
@@ -228,7 +227,7 @@ def _fits_inner(scope: Scope, domain: DomainPath, step: dict[RolePath, int], tri
 def _take(leaf: RoleSpec, domain: DomainPath, units: int, trial: _Trial) -> bool:
     """Deduct instances of a role worth the given units, preferred accelerators first."""
     owed = units - trial.surplus.get(leaf.path, 0.0)
-    while owed > EPSILON:
+    while owed > UNIT_SLACK:
         option = next((o for o in leaf.accelerators if trial.ledger.take(domain, o)), None)
         if option is None:
             return False

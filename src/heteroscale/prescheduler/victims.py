@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from heteroscale.entities.placement import PlacementRequest
-from heteroscale.entities.service import RoleSpec
+from heteroscale.entities.service import UNIT_SLACK, RoleSpec
 from heteroscale.entities.snapshot import SUPPLY_STATES, Instance, InstanceState
-from heteroscale.prescheduler.groups import EPSILON
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ def _of_role(request: PlacementRequest, leaf: RoleSpec, asked: float) -> list[st
     chosen = sorted(one.uid for one in own if one.state is InstanceState.PENDING)
     groups, left = _candidates(leaf, own)
     while True:
-        fitting = [group for group in groups if groups[group][-1].units <= asked + EPSILON]
+        fitting = [group for group in groups if groups[group][-1].units <= asked + UNIT_SLACK]
         if not fitting:
             return chosen
         fullest = max(fitting, key=lambda group: (left[group], group))

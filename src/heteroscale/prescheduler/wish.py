@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from heteroscale.entities.decision import Decision
-from heteroscale.entities.service import RolePath, ServiceSpec
+from heteroscale.entities.service import UNIT_SLACK, RolePath, ServiceSpec
 from heteroscale.entities.snapshot import SUPPLY_STATES, InstanceState, ServiceSnapshot
-from heteroscale.prescheduler.groups import EPSILON
 
 #: States of instances whose replica is neither supply nor on its way to be.
 _LEAVING = frozenset({InstanceState.WITHDRAWN, InstanceState.DRAINING, InstanceState.FAILED})
@@ -45,18 +44,20 @@ def wish(
         restorable: leaf role → withdrawn units that can come back at once.
     """
     gaps = {role: wanted - supply[role] for role, wanted in decision.capacity.items()}
-    if all(-1.0 + EPSILON < gap <= EPSILON for gap in gaps.values()):
+    if all(-1.0 + UNIT_SLACK < gap <= UNIT_SLACK for gap in gaps.values()):
         return NO_WISH
-    remove = {role: math.floor(EPSILON - gap) for role, gap in gaps.items() if gap <= EPSILON - 1.0}
-    coming = _coming(spec, snapshot) if any(gap > EPSILON for gap in gaps.values()) else {}
+    remove = {
+        role: math.floor(UNIT_SLACK - gap) for role, gap in gaps.items() if gap <= UNIT_SLACK - 1.0
+    }
+    coming = _coming(spec, snapshot) if any(gap > UNIT_SLACK for gap in gaps.values()) else {}
     short: dict[RolePath, float] = {}
     add: dict[RolePath, int] = {}
     for role, gap in gaps.items():
         lacking = gap - coming.get(role, 0.0)
-        if lacking <= EPSILON:
+        if lacking <= UNIT_SLACK:
             continue
         short[role] = lacking
-        new = math.ceil(lacking - restorable.get(role, 0.0) - EPSILON)
+        new = math.ceil(lacking - restorable.get(role, 0.0) - UNIT_SLACK)
         if new > 0:
             add[role] = new
     return Wish(short=short, add=add, remove=remove)
