@@ -74,7 +74,7 @@ _SCENARIO_RULES = """\
   `kv_heads` ≤ `heads`.
 
 The built-in scenario is `examples/scenarios/paper-day.yaml`; the others beside it show a burst, a
-fleet short of prefill, and the public traces.
+fleet short of prefill, prefill and decode on different accelerators, and the public traces.
 """
 
 #: a section's defaults are written out up to here; the longer ones have a table of their own

@@ -148,3 +148,26 @@ def test_tables_show_what_different_accelerators_are_good_at() -> None:
     assert 0.65 < decode["H200"] / decode["H100"] < 0.9
     assert 0.8 < prefill["L40S"] / prefill["A100"] < 1.3
     assert 1.8 < decode["L40S"] / decode["A100"] < 2.6
+
+
+@pytest.mark.parametrize(
+    ("model", "gpus", "sequences", "context", "measured_ms"),
+    [
+        # The rows of test_roofline.py; sequences by Little's law.
+        pytest.param("llama-3.1-8b", 1, 14 * 2.1, 671, 8.9, id="8B general"),
+        pytest.param("llama-3.1-8b", 1, 7.5 * 1.9, 690, 8.1, id="8B codegen"),
+        pytest.param("llama-3.1-8b", 1, 6 * 2.0, 875, 8.3, id="8B roleplay"),
+        pytest.param("llama-3.1-8b", 1, 4 * 22.7, 1758, 16.6, id="8B reasoning"),
+        pytest.param("llama-3.1-70b", 4, 5 * 4.5, 690, 18.3, id="70B codegen at 5/s"),
+        pytest.param("llama-3.1-70b", 4, 10 * 5.0, 690, 20.4, id="70B codegen at 10/s"),
+    ],
+)
+def test_measured_vllm_step_times_within_12_percent(
+    model: str, gpus: int, sequences: float, context: float, measured_ms: float
+) -> None:
+    table = shipped_tables(model, "model.table")["H100", gpus]
+    c = table.coefficients(Efficiency())
+    got_ps = c.decode_base_ps + sequences * (
+        c.decode_per_sequence_ps + c.decode_per_kv_token_ps * context
+    )
+    assert got_ps / MS == pytest.approx(measured_ms, rel=0.12)
