@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,17 @@ import numpy as np
 from heteroscale.errors import ConfigError, Problem
 from heteroscale.performance.fit import DecodePoint
 from heteroscale.performance.table import Clock, LatencyTable, Source
-from heteroscale.performance.table_file import MIN_POINTS
+from heteroscale.performance.table_file import LONGEST_MS, MIN_POINTS
 
 _PREFILL = ("prefill_isl", "prefill_ttft", "prefill_thpt_per_gpu")
 _DECODE = ("x_kv_usage", "y_context_length", "z_itl", "z_thpt_per_gpu")
 _MAX_KV = "max_kv_tokens"
+_TIMES = ("prefill_ttft", "z_itl")
 #: throughput per GPU × GPUs × time is the tokens of a step: further off means other GPUs
 _TOLERANCE = 0.25
-#: no count, time or throughput comes near it
+#: what a file that is neither format may raise
+_UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+#: no count or throughput comes near it
 _LARGEST = 1e12
 
 
@@ -75,7 +79,7 @@ def _arrays(path: Path, problems: list[Problem]) -> dict[str, Any]:
     for file in _files(path, problems):
         try:
             arrays |= _json_arrays(file) if file.suffix == ".json" else _npz_arrays(file)
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        except _UNREADABLE as error:
             rule = f"must be an NPZ of numbers or a JSON mapping of lists: {error}"
             problems.append(Problem(path=str(file), rule=rule, file=str(file)))
     return arrays
@@ -118,13 +122,14 @@ def _json_arrays(file: Path) -> dict[str, Any]:
 
 def _check_array(arrays: Mapping[str, Any], key: str, path: Path, problems: list[Problem]) -> None:
     values = arrays.get(key)
-    rule = "must be a list of numbers > 0"
+    limit = LONGEST_MS if key in _TIMES else _LARGEST
+    rule = f"must be a list of numbers > 0 and < {limit:g}"
     if not values:
         problems.append(Problem(path=key, rule=f"is required: {rule}", file=str(path)))
         return
     for value in values:
         number = value if isinstance(value, int | float) and not isinstance(value, bool) else -1
-        if not 0 < number < _LARGEST:
+        if not 0 < number < limit:
             problems.append(Problem(path=key, rule=rule, value=value, file=str(path)))
             return
     if key == _MAX_KV and (len(values) != 1 or values[0] < 1):

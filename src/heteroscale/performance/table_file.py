@@ -26,8 +26,10 @@ _COUNTS = ("gpus", "kv_bytes_per_token", "kv_capacity_tokens")
 _KEYS = frozenset({*_TEXTS, *_COUNTS, "source", "clock", "prefill", "decode"})
 #: written for the reader, recomputed from the figures when a table is used
 _UNREAD = frozenset({"fit", "observed"})
-#: neither counts nor times in ms come near it
+#: no count comes near it
 _LARGEST = 1e12
+#: of a step, ms: beyond it times in ps would not fit their 64 bits
+LONGEST_MS = 1e6
 _SOURCE_KEYS = ("name", "version", "licence", "notes")
 
 Shape: TypeAlias = tuple[str, int]
@@ -85,7 +87,7 @@ def parse_tables(text: str, file: str) -> dict[Shape, LatencyTable]:
     """
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         problem = Problem(path=file, rule=f"must be JSON: {error}", file=file)
         raise ConfigError([problem]) from error
     faults = _Faults(file)
@@ -226,7 +228,11 @@ def _decode(entry: object, where: str, faults: _Faults) -> tuple[DecodePoint, ..
 
 def _axis(values: object, where: str, faults: _Faults) -> list[float]:
     rule = "must be a list of rising numbers > 0"
-    if not isinstance(values, list) or not values or not all(_is_time(one) for one in values):
+    if (
+        not isinstance(values, list)
+        or not values
+        or not all(_is_positive(one, _LARGEST) for one in values)
+    ):
         faults.add(where, rule, values)
         return []
     if any(later <= earlier for earlier, later in itertools.pairwise(values)):
@@ -236,13 +242,13 @@ def _axis(values: object, where: str, faults: _Faults) -> list[float]:
 
 def _check_times(times: Sequence[object], where: str, faults: _Faults) -> None:
     for ms in times:
-        if not _is_time(ms):
-            faults.add(where, "must be numbers > 0, in ms", ms)
+        if not _is_positive(ms, LONGEST_MS):
+            faults.add(where, f"must be numbers > 0 and < {LONGEST_MS:g}, in ms", ms)
 
 
-def _is_time(value: object) -> bool:
-    # The upper end keeps out infinity, and whole numbers that no float can hold.
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < _LARGEST
+def _is_positive(value: object, limit: float) -> bool:
+    # The limit keeps out infinity too, and whole numbers that no float can hold.
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < limit
 
 
 def _is_count(value: object) -> bool:

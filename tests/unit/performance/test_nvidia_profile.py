@@ -98,8 +98,8 @@ def test_every_layout_gives_the_same_times(write: Any, tmp_path: Path) -> None:
         pytest.param(
             {"z_itl": None, "prefill_isl": [1, "x", 3]},
             [
-                "prefill_isl: must be a list of numbers > 0, got 'x'",
-                "z_itl: is required: must be a list of numbers > 0",
+                "prefill_isl: must be a list of numbers > 0 and < 1e+12, got 'x'",
+                "z_itl: is required: must be a list of numbers > 0 and < 1e+06",
             ],
             id="missing and not a number, both named",
         ),

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from heteroscale.errors import ConfigError
+from heteroscale.performance.roofline import Efficiency
 from heteroscale.performance.table_file import (
     load_tables,
     parse_tables,
@@ -97,7 +101,7 @@ def without(key: str) -> dict[str, Any]:
             text(entry(prefill={"tokens": [100, 100, 200], "ms": [1, 2, -3]})),
             [
                 "p.json: tables[0].prefill.tokens: must be a list of rising numbers > 0, got",
-                "p.json: tables[0].prefill.ms: must be numbers > 0, in ms, got -3",
+                "p.json: tables[0].prefill.ms: must be numbers > 0 and < 1e+06, in ms, got -3",
             ],
             id="lengths out of order and a negative time",
         ),
@@ -128,6 +132,25 @@ def test_every_fault_is_named(written: str, faults: list[str]) -> None:
     assert len(found) == len(faults)
     for one, expected in zip(found, faults, strict=True):
         assert one.startswith(expected)
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+
+
+@given(st.sampled_from(sorted(entry())), JUNK, st.sampled_from(["tokens", "batch", "ms", ""]))
+@settings(max_examples=100, deadline=None)
+def test_whatever_stands_in_a_file_it_is_read_or_every_fault_is_told(
+    key: str, junk: Any, part: str
+) -> None:
+    inner = entry()[key]
+    changed = {**inner, part: junk} if part and isinstance(inner, dict) else junk
+    with contextlib.suppress(ConfigError):
+        for table in parse_tables(text(entry(**{key: changed})), "p.json").values():
+            table.coefficients(Efficiency())
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
