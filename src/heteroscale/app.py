@@ -101,7 +101,7 @@ def simulate(
     wanted = scenario.static_peak.search if static_peak is None else static_peak
     if not wanted or policy == STATIC:
         return record.result
-    model = performance_model(scenario.model)
+    model = performance_model(scenario.model, scenario.serving)
     peak = find_static_peak(scenario, model, record, watcher.search)
     if peak is None:
         return record.result
@@ -128,7 +128,9 @@ def assemble(
         watched: what looks over the loop's shoulder.
     """
     fleet = with_policy(scenario.fleet, policy)
-    world = build_world(scenario, performance_model(scenario.model), arrivals_of(scenario))
+    world = build_world(
+        scenario, performance_model(scenario.model, scenario.serving), arrivals_of(scenario)
+    )
     loop: Ticker | None = None
     if fleet is not None:
         subclusters: list[Subcluster] = [

@@ -1,7 +1,7 @@
-"""The `model` section of a scenario: what is served, and what engines reach of the hardware.
+"""The `model` section of a scenario: what is served, and what tells how fast engines are.
 
-Keys are the roofline's own words (performance/models.py, performance/roofline.py); this room may
-not import that one, so a test holds the two equal.
+Keys of shape and efficiency are the roofline's own words (performance/models.py,
+performance/roofline.py); this room may not import that one, so a test holds the two equal.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ class ModelShapeSection(Section):
 
 
 class EfficiencySection(Section):
-    """What engines reach of the data sheet; null = the roofline's own figure."""
+    """What engines reach of the data sheet; null = the roofline's own figure.
+
+    Beside measured times only host_s, sequence_s and the occupancies have a say.
+    """
 
     compute: Part | None = optional(None, "share of the FLOP/s")
     weight_bandwidth: Part | None = optional(None, "share of the memory bandwidth, reading weights")
@@ -85,9 +88,22 @@ class EfficiencySection(Section):
     decode_occupancy: Part | None = optional(None, "SM activity ÷ utilization of decode")
 
 
-class ModelSection(Section):
-    """What is served: a built-in model by name, or a shape."""
+class ProfileOfSection(Section):
+    """What NVIDIA's profiles leave out; our own format holds it."""
 
-    name: Text | None = optional(None, "built-in model, e.g. moe-540b-a27b")
-    shape: ModelShapeSection | None = optional(None, "figures of another model")
+    accelerator: Text = need("accelerator type it was measured on, e.g. H200")
+    gpus: Count = need("GPUs of the measured instance, prefill and decode alike")
+    kv_bytes_per_token: Count = need("KV bytes of one token, over all layers")
+
+
+class ModelSection(Section):
+    """What is served and how fast: a roofline of a model, measured tables, or an own profile."""
+
+    name: Text | None = optional(None, "roofline of a built-in model, e.g. moe-540b-a27b")
+    shape: ModelShapeSection | None = optional(None, "roofline of another model, by its figures")
+    table: Text | None = optional(None, "shipped measurements of a model, e.g. llama-3.1-8b")
+    profile: Text | None = optional(
+        None, "own measurements: a file of our format, or NVIDIA's (NPZ, JSON, or their folder)"
+    )
+    profile_of: ProfileOfSection | None = optional(None, "with NVIDIA's profiles: of what they are")
     efficiency: EfficiencySection = optional(EfficiencySection(), "what engines reach of the GPUs")

@@ -58,19 +58,23 @@ _SCENARIO_RULES = """\
 - Everything above about services, and: the service has one prefill and one decode role, without
   roles inside; `fleet.levels` has three entries (the simulated switches S0, S1, S2).
 - `traffic` and `model.shape.attention` have exactly one of their keys, `model` exactly one of
-  `name` and `shape`.
+  `name`, `shape`, `table` and `profile`.
+- With `model.table` and `model.profile` only `host_s`, `sequence_s` and the occupancies of
+  `efficiency` may be set. `model.profile_of` stands beside NVIDIA's profiles only.
+- What is measured must hold the largest batches: `serving.prefill_token_budget` and
+  `serving.decode_max_batch` (checked when the run starts, for the instances it uses).
 - `traffic.generator` needs `duration_s`, and without a preset also `rate_rps`, `input` and
   `output`. Bursts and steps begin inside the run.
 - `initial` names every leaf role, within its bounds, and the nodes have room for it.
 - Every accelerator of the service is one of `nodes`, and no instance needs more GPUs of one node
   than the largest has.
-- A trace or curve file can be read. `traffic.trace.path` may be left to `--trace`, which also takes
-  the place of any other traffic.
+- A trace, curve or profile can be read. `traffic.trace.path` may be left to `--trace`, which also
+  takes the place of any other traffic.
 - `metrics.window_s` ≥ `metrics.scrape_interval_s`; `parameters_active` ≤ `parameters_total`;
   `kv_heads` ≤ `heads`.
 
 The built-in scenario is `examples/scenarios/paper-day.yaml`; the others beside it show a burst, a
-fleet short of prefill, and the public traces.
+fleet short of prefill, prefill and decode on different accelerators, and the public traces.
 """
 
 #: a section's defaults are written out up to here; the longer ones have a table of their own

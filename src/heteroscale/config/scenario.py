@@ -34,7 +34,7 @@ _CURVE_NAME = re.compile(r"[a-z0-9_]+")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """One simulated run. Paths in `traffic` are absolute or relative to the working directory."""
+    """One simulated run. Its paths are absolute or relative to the working directory."""
 
     name: str
     seed: int
@@ -89,6 +89,7 @@ def parse_scenario(text: str, file: str | None, folder: Path) -> Scenario:
     def rules(view: View) -> Iterator[Fault]:
         yield from scenario_rules(view)
         yield from _file_rules(view.at("traffic"), folder)
+        yield from _profile_rules(view.at("model", "profile"), folder)
 
     read = checked(document, ScenarioFile, rules)
     return Scenario(
@@ -98,7 +99,7 @@ def parse_scenario(text: str, file: str | None, folder: Path) -> Scenario:
         duration_s=read.duration_s,
         fleet=read.fleet.entity((read.service,)),
         traffic=_with_paths(read.traffic, folder),
-        model=read.model,
+        model=_with_profile(read.model, folder),
         serving=read.serving,
         nodes=read.nodes,
         network=read.network,
@@ -144,6 +145,21 @@ def _with_paths(traffic: TrafficSection, folder: Path) -> TrafficSection:
         here_curve = curve.model_copy(update={"curve": str(folder / curve.curve)})
         return traffic.model_copy(update={"rate_curve": here_curve})
     return traffic
+
+
+def _with_profile(model: ModelSection, folder: Path) -> ModelSection:
+    """Return a model whose profile no longer depends on the scenario's folder."""
+    if model.profile is None:
+        return model
+    return model.model_copy(update={"profile": str(folder / model.profile)})
+
+
+def _profile_rules(profile: View, folder: Path) -> Iterator[Fault]:
+    """Yield a fault for a profile that is neither a readable file nor a folder."""
+    path = profile.text()
+    fault = None if path is None or (folder / path).is_dir() else _unreadable(folder / path)
+    if fault:
+        yield Fault(view=profile, rule=fault)
 
 
 def _file_rules(traffic: View, folder: Path) -> Iterator[Fault]:

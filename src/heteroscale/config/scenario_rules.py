@@ -11,6 +11,9 @@ from heteroscale.config.view import Fault, View
 from heteroscale.entities.service import Stage
 
 _TRAFFIC = ("rate_curve", "trace", "generator")
+_MODEL = ("name", "shape", "table", "profile")
+#: of efficiency, what measured times do not already hold
+_BESIDE_TIMES = ("host_s", "sequence_s", "prefill_occupancy", "decode_occupancy")
 #: S0, S1 and S2 of the simulated network
 _LEVELS = 3
 _GPUS_PER_NODE_DEFAULT = 8
@@ -66,7 +69,15 @@ def _traffic_rules(file: View) -> Iterator[Fault]:
 
 
 def _model_rules(model: View) -> Iterator[Fault]:
-    yield from _one_of(model, ("name", "shape"))
+    yield from _one_of(model, _MODEL)
+    measured = next((key for key in ("table", "profile") if model.at(key).value is not None), None)
+    for key, value in model.at("efficiency").entries():
+        if measured is not None and key not in _BESIDE_TIMES and value.value is not None:
+            rule = f"must be absent with {measured}: measured times hold it already"
+            yield Fault(view=value, rule=rule)
+    if model.at("profile_of").value is not None and model.at("profile").value is None:
+        rule = "must be absent without profile"
+        yield Fault(view=model.at("profile_of"), rule=rule, shown=False)
     shape = model.at("shape")
     attention = shape.at("attention")
     yield from _one_of(attention, ("grouped", "latent"))

@@ -145,6 +145,16 @@ MODELS: dict[str, ModelShape] = {
             attention=GroupedAttention(heads=64, kv_heads=8, head_dim=128),
             weights=WeightType.BF16,
         ),
+        ModelShape(
+            name="qwen3-30b-a3b",
+            parameters_total=30.53e9,
+            parameters_active=3.04e9,
+            layers=48,
+            hidden=2048,
+            vocabulary=151_936,
+            attention=GroupedAttention(heads=32, kv_heads=4, head_dim=128),
+            weights=WeightType.BF16,
+        ),
         # DeepSeek-V3's shape at the size at which 9 prefill and 7 decode instances of 8 H20 carry
         # the load of the HeteroScale paper's service A; reasoning in docs/performance.md.
         ModelShape(

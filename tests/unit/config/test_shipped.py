@@ -104,6 +104,7 @@ def test_there_are_the_scenarios_that_the_documents_name() -> None:
         "mooncake",
         "paper-day",
         "prefill-bound",
+        "two-accelerators",
     ]
 
 

@@ -15,6 +15,7 @@ from heteroscale.config.model_sections import (
     LatentAttentionSection,
     ModelSection,
     ModelShapeSection,
+    ProfileOfSection,
     WeightTypeName,
 )
 from heteroscale.config.scenario import built_in_scenario, with_trace
@@ -26,6 +27,7 @@ from heteroscale.config.scenario_sections import (
     LinkSection,
     NetworkSection,
     NodesSection,
+    ServingSection,
     StepSection,
     TrafficSection,
 )
@@ -39,12 +41,15 @@ from heteroscale.performance.models import (
     model_shape,
 )
 from heteroscale.performance.roofline import Efficiency, Roofline
+from heteroscale.performance.table_file import shipped_tables, tables_text
 from heteroscale.sim.capacity import decode_capacity_rps, prefill_capacity_rps
 from heteroscale.sim.hardware import network_table, nodes_by_subcluster
 from heteroscale.sim.speed import performance_model
 from heteroscale.sim.traffic import arrivals_of, planned_duration_s
 from heteroscale.sim.world import build_world
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalSource
+from tests.unit.performance.tables import TABLE
+from tests.unit.performance.test_nvidia_profile import as_npz
 from tests.unit.sim.small import small
 
 
@@ -87,8 +92,39 @@ def test_a_model_by_name_with_its_own_efficiency() -> None:
     )
     with pytest.raises(ConfigError, match=r"must be one of .*, got 'gpt-9'"):
         performance_model(ModelSection(name="gpt-9"))
-    with pytest.raises(ConfigError, match="model: must have a name or a shape"):
+    with pytest.raises(ConfigError, match="model: must have a name, a shape, a table or a profile"):
         performance_model(ModelSection())
+
+
+def test_a_model_by_its_shipped_tables() -> None:
+    section = ModelSection(table="llama-3.1-8b", efficiency=EfficiencySection(host_s=0.0))
+    model = performance_model(section, ServingSection())
+    tables = shipped_tables("llama-3.1-8b", "model.table")
+    kernels_only = Efficiency(host_s=0.0)
+    assert model.coefficients("L40S", 1) == tables["L40S", 1].coefficients(kernels_only)
+    estimate = Roofline(shape=model_shape("llama-3.1-8b"), efficiency=kernels_only)
+    assert model.coefficients("L20", 1) == estimate.coefficients("L20", 1)
+    with pytest.raises(ConfigError, match="must have a table for each instance"):
+        model.coefficients("L40S", 8)
+    with pytest.raises(ConfigError, match=r"decode_max_batch: must be <= 512, .*, got 600"):
+        performance_model(section, ServingSection(decode_max_batch=600)).coefficients("L40S", 1)
+
+
+def test_a_model_by_the_own_profile(tmp_path: Path) -> None:
+    path = tmp_path / "profile.json"
+    path.write_text(tables_text([TABLE]), encoding="utf-8")
+    model = performance_model(ModelSection(profile=str(path)))
+    assert model.coefficients("H100", 2) == TABLE.coefficients(Efficiency())
+    with pytest.raises(ConfigError, match=r"model\.profile: must have a table for each instance"):
+        model.coefficients("H20", 8)
+
+
+def test_nvidia_s_profile_needs_to_be_told_what_it_is_of(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.profile_of: is required with NVIDIA's profiles"):
+        performance_model(ModelSection(profile=str(tmp_path)))
+    told = ProfileOfSection(accelerator="H200", gpus=2, kv_bytes_per_token=1000)
+    model = performance_model(ModelSection(profile=str(as_npz(tmp_path)), profile_of=told))
+    assert model.coefficients("H200", 2).kv_capacity_tokens == 100_000
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Timings on a real GPU; PyTorch is needed here and nowhere else."""

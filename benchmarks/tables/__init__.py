@@ -1,0 +1,1 @@
+"""How the shipped performance tables were made."""
