@@ -71,7 +71,7 @@ def sample_lengths(
         drawn: npt.NDArray[np.int32] = lengths.tokens[rng.integers(len(lengths.tokens), size=count)]
         if np.all(scale == 1.0):
             return drawn
-        scaled = np.rint(drawn * scale)
+        scaled: npt.NDArray[np.float64] = np.rint(drawn * scale)
         return np.clip(scaled, 1, lengths.max_tokens, out=scaled).astype(np.int32)
     if isinstance(lengths, LogNormalLengths):
         logs = rng.standard_normal(count)
