@@ -72,7 +72,7 @@ check: lint type imports test ## Everything above, in the order in which it fail
 # --- Figures ---------------------------------------------------------------------------------
 
 .PHONY: bench
-bench: bench-plan bench-kernel ## Run every benchmark
+bench: bench-plan bench-kernel bench-sim ## Run every benchmark
 
 .PHONY: bench-plan
 bench-plan: setup ## Time one tick of the planner; ends with one line of JSON
@@ -81,6 +81,10 @@ bench-plan: setup ## Time one tick of the planner; ends with one line of JSON
 .PHONY: bench-kernel
 bench-kernel: setup ## Time the simulator's kernel; ends with one line of JSON
 	$(BIN)/python -m benchmarks.bench_kernel
+
+.PHONY: bench-sim
+bench-sim: setup ## Time the simulator: kernel, loop, a week, beside its peers; ends with one line of JSON
+	$(BIN)/python -m benchmarks.bench_sim
 
 .PHONY: study-signals
 study-signals: setup ## Measure which signals follow the load; table and picture in out/signals

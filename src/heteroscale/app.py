@@ -32,6 +32,7 @@ from heteroscale.sim.speed import performance_model
 from heteroscale.sim.static_peak import find_static_peak
 from heteroscale.sim.traffic import arrivals_of, planned_duration_s
 from heteroscale.sim.world import build_world, settings_of
+from heteroscale.workload.arrivals import ArrivalSource
 
 RESULT_FILE = "result.json"
 REPORT_FILE = "report.html"
@@ -116,6 +117,7 @@ def assemble(
     *,
     policy: str = "heteroscale",
     journal: JournalSink | None = None,
+    arrivals: ArrivalSource | None = None,
     blackouts: Sequence[tuple[float, float]] = (),
     through: Callable[[Subcluster], Subcluster] | None = None,
     watched: Callable[[Ticker], Ticker] | None = None,
@@ -123,14 +125,14 @@ def assemble(
     """Return a run that is ready to go: the simulated world and the production loop in it.
 
     Args:
+        arrivals: the requests, iterated once; None = the scenario's own.
         blackouts: (from, to) in which scrapes fail, seconds since the start.
         through: what stands between the loop and each sub-cluster, e.g. a faulty network.
         watched: what looks over the loop's shoulder.
     """
     fleet = with_policy(scenario.fleet, policy)
-    world = build_world(
-        scenario, performance_model(scenario.model, scenario.serving), arrivals_of(scenario)
-    )
+    requests = arrivals_of(scenario) if arrivals is None else arrivals
+    world = build_world(scenario, performance_model(scenario.model, scenario.serving), requests)
     loop: Ticker | None = None
     if fleet is not None:
         subclusters: list[Subcluster] = [

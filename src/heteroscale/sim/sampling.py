@@ -5,13 +5,12 @@ Both the signals a policy sees and the timeline a reader sees come from here, so
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
 from typing import Protocol
-
-import numpy as np
 
 from heteroscale.sim.kernel_state import Int64Array
 from heteroscale.sim.serving import Counters, Serving, histogram_edges_ps
@@ -151,13 +150,14 @@ def quantile_s(counts: Int64Array, quantile: float) -> float | None:
 
     The last bucket has no upper edge: what falls there answers with its lower one.
     """
-    cumulative = np.cumsum(counts)
+    cumulative = counts.cumsum()
     total = int(cumulative[-1])
     if total == 0:
         return None
     edges = _edges()
     rank = quantile * total
-    index = int(np.searchsorted(cumulative, rank, side="left"))
+    # The first whole number not below the rank: a float would be compared with a copy of floats.
+    index = int(cumulative.searchsorted(math.ceil(rank)))
     while counts[index] == 0:
         index += 1
     low = int(edges[index])

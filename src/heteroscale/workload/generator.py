@@ -12,11 +12,13 @@ size, so no caller's chunking changes a request.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from heteroscale.errors import ConfigError, Problem
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk, ArrivalSource
 from heteroscale.workload.lengths import LogNormalLengths, sample_lengths
 from heteroscale.workload.rate_curve import Floats, RateCurve
@@ -120,19 +122,46 @@ def _place(pieces: _Pieces, passed: Floats) -> tuple[Floats, Floats]:
     return pieces.knots_s[piece] + after_s, pieces.mix[piece] + pieces.mix_slope[piece] * after_s
 
 
-def _blocks(
-    spec: TrafficSpec, pieces: _Pieces, rngs: tuple[np.random.Generator, ...]
-) -> ArrivalSource:
-    gap_rng, input_rng, output_rng = rngs
-    total = pieces.passed[-1]
-    reached, last_ps = 0.0, np.int64(0)
+def _passed_by_chance(gap_shape: float, total: float, rng: np.random.Generator) -> Iterator[Floats]:
+    """Yield where on the axis of expected requests the real ones stand, below the total."""
+    reached = 0.0
     while reached < total:
-        gaps = gap_rng.standard_gamma(spec.gap_shape, BLOCK_REQUESTS)
-        passed = reached + np.cumsum(gaps) / spec.gap_shape
+        gaps = rng.standard_gamma(gap_shape, BLOCK_REQUESTS)
+        passed = reached + np.cumsum(gaps) / gap_shape
         reached = float(passed[-1])
         passed = passed[: np.searchsorted(passed, total, side="left")]
         if not len(passed):
             return
+        yield passed
+
+
+def _passed_exactly(
+    gap_shape: float, total: float, requests: int, rng: np.random.Generator
+) -> Iterator[Floats]:
+    """Yield as above for exactly so many requests: each block has its share of the axis."""
+    for first in range(0, requests, BLOCK_REQUESTS):
+        count = min(BLOCK_REQUESTS, requests - first)
+        passed = np.cumsum(rng.standard_gamma(gap_shape, count + 1))
+        # One gap more than requests: the last one ends where the next block begins.
+        passed *= count / max(passed[-1], np.finfo(np.float64).tiny)
+        passed += first
+        passed *= total / requests
+        # A last gap of nothing, or a rounding up, must not reach the total.
+        yield np.minimum(passed[:-1], np.nextafter(total, 0.0))
+
+
+def _blocks(
+    spec: TrafficSpec, pieces: _Pieces, rngs: tuple[np.random.Generator, ...]
+) -> ArrivalSource:
+    gap_rng, input_rng, output_rng = rngs
+    total = float(pieces.passed[-1])
+    blocks = (
+        _passed_by_chance(spec.gap_shape, total, gap_rng)
+        if spec.requests is None
+        else _passed_exactly(spec.gap_shape, total, spec.requests, gap_rng)
+    )
+    last_ps = np.int64(0)
+    for passed in blocks:
         time_s, mix = _place(pieces, passed)
         arrival_ps: npt.NDArray[np.int64] = np.rint(time_s * PS_PER_S).astype(np.int64)
         # Rounding where two pieces meet may step back by the float's last bit.
@@ -148,7 +177,8 @@ def _blocks(
 def generate(spec: TrafficSpec, seed: int) -> ArrivalSource:
     """Return the requests of a traffic specification.
 
-    The request count is that of one random day, not the curve's integral rounded.
+    The request count is that of one random day, not the curve's integral rounded, unless the
+    specification gives one. With noise, bursts or steps a given count is spread as they say.
 
     Raises:
         ConfigError: at once, with every value of the specification that is out of range.
@@ -157,7 +187,11 @@ def generate(spec: TrafficSpec, seed: int) -> ArrivalSource:
     streams = np.random.SeedSequence(seed).spawn(4 + len(spec.noise))
     rngs = [np.random.Generator(np.random.PCG64(stream)) for stream in streams]
     gap_rng, input_rng, output_rng, *noise_rngs = rngs
-    return _blocks(spec, _pieces(spec, noise_rngs), (gap_rng, input_rng, output_rng))
+    pieces = _pieces(spec, noise_rngs)
+    if spec.requests is not None and not pieces.passed[-1] > 0:
+        rule = "must be above 0 somewhere in the duration to place requests"
+        raise ConfigError([Problem(path="rate", rule=rule)])
+    return _blocks(spec, pieces, (gap_rng, input_rng, output_rng))
 
 
 def from_rate_curve(

@@ -1,4 +1,4 @@
-"""Distributions of token counts: a lognormal, or quantiles as published. Sampling is vectorised."""
+"""Distributions of token counts: a lognormal, quantiles as published, or a sample of real ones."""
 
 from __future__ import annotations
 
@@ -44,7 +44,20 @@ class QuantileLengths:
         return int(self.tokens[-1])
 
 
-Lengths: TypeAlias = LogNormalLengths | QuantileLengths
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EmpiricalLengths:
+    """Lengths drawn again, with replacement, from those of a real trace."""
+
+    #: at least one, each ≥ 1
+    tokens: npt.NDArray[np.int32]
+
+    @property
+    def max_tokens(self) -> int:
+        """Return the largest length."""
+        return int(self.tokens.max())
+
+
+Lengths: TypeAlias = LogNormalLengths | QuantileLengths | EmpiricalLengths
 
 
 def sample_lengths(
@@ -54,6 +67,12 @@ def sample_lengths(
     scale: npt.NDArray[np.float64] | float = 1.0,
 ) -> npt.NDArray[np.int32]:
     """Return `count` lengths, each multiplied by its scale before it is rounded and clipped."""
+    if isinstance(lengths, EmpiricalLengths):
+        drawn: npt.NDArray[np.int32] = lengths.tokens[rng.integers(len(lengths.tokens), size=count)]
+        if np.all(scale == 1.0):
+            return drawn
+        scaled: npt.NDArray[np.float64] = np.rint(drawn * scale)
+        return np.clip(scaled, 1, lengths.max_tokens, out=scaled).astype(np.int32)
     if isinstance(lengths, LogNormalLengths):
         logs = rng.standard_normal(count)
         logs *= lengths.sigma

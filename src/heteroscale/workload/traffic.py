@@ -75,6 +75,8 @@ class TrafficSpec:
     #: slow changes of the input:output ratio; the request-weighted mean input length is kept
     drift: MixDrift | None = None
     mix_noise: LogNoise | None = None
+    #: exactly so many requests, spread as the rate says; None = as many as chance has it
+    requests: int | None = None
 
 
 def check_traffic(spec: TrafficSpec) -> None:
@@ -104,6 +106,8 @@ def check_traffic(spec: TrafficSpec) -> None:
         is_stable = 0 <= noise.persistence < 1
         require(f"{path}.persistence", noise.persistence, ">= 0 and < 1", is_stable)
         require(f"{path}.period_s", noise.period_s, ">= 1", noise.period_s >= 1)
+    if spec.requests is not None:
+        require("requests", spec.requests, ">= 1", spec.requests >= 1)
     if spec.drift:
         require("drift.period_s", spec.drift.period_s, ">= 60", spec.drift.period_s >= 60)
         require("drift.amplitude", spec.drift.amplitude, "finite", True)

@@ -5,6 +5,7 @@
 3. The expected number of arrivals by any time is the area under the rate.
 4. Gaps have the coefficient of variation that their shape says.
 5. The request-weighted mean input length is kept, whatever the mix.
+6. A given count is met exactly, spread as the rate says, in order and inside the duration.
 """
 
 from __future__ import annotations
@@ -246,3 +247,44 @@ def test_a_bad_specification_is_told_at_once_and_whole() -> None:
         "drift.period_s",
         "drift.amplitude",
     ]
+
+
+@settings(max_examples=40)
+@given(
+    values=st.lists(st.floats(0, 50), min_size=1, max_size=6).filter(lambda rates: max(rates) > 1),
+    gap_shape=st.sampled_from([0.05, 0.23, 1.0, 4.0]),
+    requests=st.sampled_from([1, 2, 999, 65_536, 65_537]),
+    seed=st.integers(0, 2**32),
+)
+def test_6_a_given_count_is_met_exactly(
+    values: list[float], gap_shape: float, requests: int, seed: int
+) -> None:
+    rate = RateCurve(
+        times_s=tuple(100.0 * i for i in range(len(values))), values=tuple(values), period_s=777.0
+    )
+    wanted = dataclasses.replace(spec(rate), gap_shape=gap_shape, requests=requests)
+    seconds, inputs = whole(list(generate(wanted, seed)))
+    assert len(seconds) == len(inputs) == requests
+    assert np.all(np.diff(seconds) >= 0)
+    assert seconds[0] >= 0
+    assert seconds[-1] <= 1000.0
+
+
+def test_6_a_given_count_follows_the_rate() -> None:
+    rising = RateCurve(times_s=(0.0, 1000.0), values=(0.0, 2.0))
+    seconds, _ = whole(list(generate(dataclasses.replace(spec(rising), requests=200_000), 3)))
+    # Under a straight line from 0, a quarter of the area lies in the first half.
+    assert np.searchsorted(seconds, 500.0) == pytest.approx(50_000, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("requests", "rate", "path"),
+    [
+        pytest.param(0, constant(1.0), "requests", id="no requests at all"),
+        pytest.param(5, constant(0.0), "rate", id="nowhere to put them"),
+    ],
+)
+def test_6_an_impossible_count_is_refused(requests: int, rate: RateCurve, path: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        generate(dataclasses.replace(spec(rate), requests=requests), 1)
+    assert [problem.path for problem in refused.value.problems] == [path]
