@@ -10,19 +10,20 @@ Of the plan, by the snapshot it was made from:
 6. only what was planned is sent, each target at most once
 7. a withdrawn instance is watched, so that it will be terminated or restored
 8. a failed instance is removed before long
+9. holding asks for no more than there is or than was decided lately: no runaway
 
 Of the world, which only a simulator can see:
 
-9. no node holds more than its GPUs, and none is lost or counted twice
-10. a count has as many instances as it says
-11. requests are conserved: each that arrived is completed, refused or somewhere
-12. an action that was carried out has no effect when it is carried out again
+10. no node holds more than its GPUs, and none is lost or counted twice
+11. a count has as many instances as it says
+12. requests are conserved: each that arrived is completed, refused or somewhere
+13. an action that was carried out has no effect when it is carried out again
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 
 from heteroscale.entities.action import (
     Action,
@@ -33,7 +34,7 @@ from heteroscale.entities.action import (
 )
 from heteroscale.entities.decision import Decision, Direction
 from heteroscale.entities.reasons import ReasonCode
-from heteroscale.entities.service import ServiceSpec, Stage
+from heteroscale.entities.service import RolePath, ServiceSpec, Stage
 from heteroscale.entities.snapshot import (
     Instance,
     InstanceState,
@@ -45,6 +46,7 @@ from heteroscale.entities.snapshot import (
 from heteroscale.entities.state import FleetState
 from heteroscale.errors import InvariantViolation
 from heteroscale.loop import TickReport
+from heteroscale.policy.supply import supply_by_role
 from heteroscale.sim.plant import Plant
 from heteroscale.sim.ports import SimSubcluster
 from heteroscale.sim.run import Ticker
@@ -53,6 +55,8 @@ from heteroscale.sim.subcluster import Roster
 #: ticks in which a failed instance that can be reached is to be removed; replacing what it was
 #: goes first, one change of a count at a time
 FAILED_TICKS = 40
+#: decisions that an action sent by one of them may still carry out
+LATELY_TICKS = 60
 #: an operator's order is exempt from waits and from the unknown
 _ORDERS = frozenset({ReasonCode.ABOVE_MAXIMUM, ReasonCode.PINNED})
 #: what a role of a stage is judged by
@@ -78,6 +82,7 @@ class Checked:
         self._before = FleetState()
         #: failed instance → ticks in which it could have been removed
         self._failed: Counter[str] = Counter()
+        self._decided: deque[Mapping[RolePath, int]] = deque(maxlen=LATELY_TICKS)
 
     def tick(self) -> TickReport:
         """Tick, and raise where something does not hold.
@@ -105,6 +110,7 @@ class Checked:
         if changes and not decision.reasons:
             broken.append(f"{decision.direction.name} without a reason")
         broken += self._out_of_bounds(decision)
+        broken += self._run_away(decision, seen)
         leaving = any(action.effect is Effect.IN for action in report.sent)
         ordered = any(reason.code in _ORDERS for reason in decision.reasons)
         if (leaving or decision.direction is Direction.IN) and not ordered:
@@ -118,6 +124,19 @@ class Checked:
             f"{role.path} decided to have {decision.capacity[role.path]}"
             for role in self._spec.group.leaves()
             if not max(1, role.min_replicas) <= decision.capacity[role.path] <= role.max_replicas
+        ]
+
+    def _run_away(self, decision: Decision, seen: ServiceSnapshot) -> list[str]:
+        """Return the roles that grow while the decision says that nothing changes."""
+        lately = tuple(self._decided)
+        self._decided.append(decision.capacity)
+        if decision.direction is not Direction.HOLD or not lately:
+            return []
+        supply = supply_by_role(self._spec, seen.instances)
+        return [
+            f"{role} holds {units} units, of which no more than {most} were ever asked for"
+            for role, units in decision.capacity.items()
+            if units > (most := max(supply[role], *(before[role] for before in lately)))
         ]
 
     def _unknown(self, seen: ServiceSnapshot) -> list[str]:

@@ -146,6 +146,11 @@ def test_an_honest_tick_passes() -> None:
             id="capacity outside the bounds",
         ),
         pytest.param(
+            [HONEST, decided(capacity={"prefill": 4, "decode": 4})],
+            "decode holds 4 units, of which no more than 3",
+            id="a hold that asks for more and more",
+        ),
+        pytest.param(
             [seeing(IN, readings=KNOWN[:2])],
             "scaled in with decode tbt_s unknown",
             id="a latency nobody reports",
