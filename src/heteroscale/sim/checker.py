@@ -10,7 +10,7 @@ Of the plan, by the snapshot it was made from:
 6. only what was planned is sent, each target at most once
 7. a withdrawn instance is watched, so that it will be terminated or restored
 8. a failed instance is removed before long
-9. holding asks for no more than there is or than was decided lately: no runaway
+9. holding asks for no more than there is, has failed, or was decided lately: no runaway
 
 Of the world, which only a simulator can see:
 
@@ -46,7 +46,7 @@ from heteroscale.entities.snapshot import (
 from heteroscale.entities.state import FleetState
 from heteroscale.errors import InvariantViolation
 from heteroscale.loop import TickReport
-from heteroscale.policy.supply import supply_by_role
+from heteroscale.policy.supply import tally
 from heteroscale.sim.plant import Plant
 from heteroscale.sim.ports import SimSubcluster
 from heteroscale.sim.run import Ticker
@@ -132,11 +132,19 @@ class Checked:
         self._decided.append(decision.capacity)
         if decision.direction is not Direction.HOLD or not lately:
             return []
-        supply = supply_by_role(self._spec, seen.instances)
+        counted = tally(self._spec, seen.instances)
         return [
             f"{role} holds {units} units, of which no more than {most} were ever asked for"
             for role, units in decision.capacity.items()
-            if units > (most := max(supply[role], *(before[role] for before in lately)))
+            if units
+            > (
+                most := max(
+                    counted.supply[role],
+                    # A replacement that fails before what it replaces is removed counts as lost.
+                    counted.failed[role],
+                    *(before[role] for before in lately),
+                )
+            )
         ]
 
     def _unknown(self, seen: ServiceSnapshot) -> list[str]:
