@@ -154,7 +154,7 @@ class SignalWindow:
                 return series.kv_usage(role)
 
 
-#: what only engines can tell; waiting and latency are known to whoever routes, too
+#: what is summed from instances; waiting and latency are only counted for the service as a whole
 _OF_INSTANCES = frozenset({Signal.TPS, Signal.UTILIZATION, Signal.SM_ACTIVITY, Signal.KV_USAGE})
 _BOTH = (
     Signal.TPS,
