@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out/run
 PYTEST_ARGS ?=
+SOAK_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -37,6 +38,10 @@ lock: setup ## Write requirements.lock anew from pyproject.toml
 .PHONY: run
 run: setup ## Simulate the built-in day and leave report, result and journal in out/run
 	$(BIN)/heteroscale simulate --out $(OUT)
+
+.PHONY: soak
+soak: setup ## Break random small fleets, seed after seed, until Ctrl-C; SOAK_ARGS="--seeds 0..199"
+	$(BIN)/heteroscale soak $(SOAK_ARGS)
 
 # --- Checks ----------------------------------------------------------------------------------
 

@@ -15,19 +15,23 @@ from pathlib import Path
 
 from heteroscale.adapters.journal_file import JournalFolder, JournalOptions
 from heteroscale.adapters.memory import MemoryStore
-from heteroscale.config.scenario import Scenario
+from heteroscale.config.scenario import Scenario, load_faults
 from heteroscale.entities.policy import FeedbackSpec, PolicySpec, ProportionalSpec
 from heteroscale.entities.service import FleetSpec
 from heteroscale.entities.snapshot import Signal
-from heteroscale.errors import ConfigError, Problem
+from heteroscale.errors import ConfigError, InvariantViolation, Problem
 from heteroscale.journal.recorder import JournalSink, Recorder
 from heteroscale.loop import ControlLoop
-from heteroscale.ports import Subcluster
+from heteroscale.ports import MetricsSource, Subcluster
 from heteroscale.report.encode import result_json
 from heteroscale.report.html import render
+from heteroscale.sim.checker import Checked
+from heteroscale.sim.fault_plan import random_faults
+from heteroscale.sim.faults import Faults
 from heteroscale.sim.ports import SimMetrics
 from heteroscale.sim.result import SimulationResult
 from heteroscale.sim.run import Progress, Run, Ticker
+from heteroscale.sim.soak import soak_scenario
 from heteroscale.sim.speed import performance_model
 from heteroscale.sim.static_peak import find_static_peak
 from heteroscale.sim.traffic import arrivals_of, planned_duration_s
@@ -43,6 +47,8 @@ _OURS = frozenset({RESULT_FILE, REPORT_FILE, JOURNAL_FOLDER})
 #: beyond any queue or latency; a number, since a journal can hold no infinity
 _NO_LIMIT = 1e12
 
+#: in place of a file of faults
+RANDOM = "random"
 #: a policy that runs no loop at all
 STATIC = "static"
 
@@ -82,6 +88,7 @@ def simulate(
     policy: str = "heteroscale",
     journal: JournalSink | None = None,
     static_peak: bool | None = None,
+    check: bool = False,
     watcher: Watcher | None = None,
 ) -> SimulationResult:
     """Return the result of one run of a scenario through the production control loop.
@@ -91,13 +98,14 @@ def simulate(
         policy: a name in POLICIES, or STATIC.
         journal: where the loop's evidence goes; None = nowhere.
         static_peak: whether to search the fixed fleet to compare with; None = as the scenario says.
+        check: hold every tick to the invariants.
         watcher: told of progress.
 
     Raises:
         ConfigError: the scenario cannot be run; a trace's bad lines come up while it is read.
     """
     watcher = watcher or Watcher()
-    run = assemble(scenario, policy=policy, journal=journal)
+    run = assemble(scenario, policy=policy, journal=journal, check=check)
     record = run.go(watcher.run)
     wanted = scenario.static_peak.search if static_peak is None else static_peak
     if not wanted or policy == STATIC:
@@ -118,40 +126,76 @@ def assemble(
     policy: str = "heteroscale",
     journal: JournalSink | None = None,
     arrivals: ArrivalSource | None = None,
-    blackouts: Sequence[tuple[float, float]] = (),
-    through: Callable[[Subcluster], Subcluster] | None = None,
+    check: bool = False,
     watched: Callable[[Ticker], Ticker] | None = None,
 ) -> Run:
     """Return a run that is ready to go: the simulated world and the production loop in it.
 
     Args:
         arrivals: the requests, iterated once; None = the scenario's own.
-        blackouts: (from, to) in which scrapes fail, seconds since the start.
-        through: what stands between the loop and each sub-cluster, e.g. a faulty network.
+        check: hold every tick to the invariants; one that is broken raises InvariantViolation.
         watched: what looks over the loop's shoulder.
     """
     fleet = with_policy(scenario.fleet, policy)
     requests = arrivals_of(scenario) if arrivals is None else arrivals
     world = build_world(scenario, performance_model(scenario.model, scenario.serving), requests)
+    faults: Faults | None = None
+    if scenario.faults:
+        faults = Faults(scenario.faults, scenario.seed, world.clock, world.plant.rosters)
+    service = scenario.service if fleet is None else fleet.services[0]
     loop: Ticker | None = None
     if fleet is not None:
-        subclusters: list[Subcluster] = [
-            one if through is None else through(one) for one in world.subclusters
-        ]
+        metrics: MetricsSource = SimMetrics(world.clock, {service.name: world.window})
+        subclusters: Sequence[Subcluster] = world.subclusters
+        if faults is not None:
+            metrics, subclusters = faults.metrics(metrics), [*map(faults.link, subclusters)]
         loop = ControlLoop(
             fleet,
             world.clock,
-            SimMetrics(world.clock, {scenario.service.name: world.window}),
+            metrics,
             subclusters,
             MemoryStore(),
             None if journal is None else Recorder(journal),
         )
+        if check:
+            loop = Checked(loop, service, world.plant, world.subclusters)
         loop = loop if watched is None else watched(loop)
-    settings = dataclasses.replace(
-        settings_of(scenario, policy, planned_duration_s(scenario)), blackouts=tuple(blackouts)
-    )
-    service = scenario.service if fleet is None else fleet.services[0]
-    return Run(settings, service, world.plant, world.window, loop, world.subclusters)
+    settings = settings_of(scenario, policy, planned_duration_s(scenario))
+    return Run(settings, service, world.plant, world.window, loop, world.subclusters, faults)
+
+
+def soaked(seed: int) -> tuple[str, str | None]:
+    """Return one line about the run of a seed's random scenario, and the invariant it broke.
+
+    None = every tick held. Anything else that is raised is as much a bug, and comes through.
+    """
+    scenario = soak_scenario(seed)
+    head = f"seed {seed}: {len(scenario.faults)} faults in {scenario.duration_s:g} s"
+    try:
+        result = assemble(scenario, check=True).go().result
+    except InvariantViolation as broken:
+        return f"{head}, broken", str(broken)
+    attained = "-" if result.slo_attainment is None else f"{result.slo_attainment:.3f}"
+    return f"{head}, {result.ticks} ticks, {result.actions} changes, attained {attained}", None
+
+
+def with_faults(scenario: Scenario, faults: str) -> Scenario:
+    """Return a scenario with other faults: those of a file, or random ones by its seed.
+
+    Args:
+        scenario: ready to run (`with_trace`).
+        faults: a path, or RANDOM.
+
+    Raises:
+        ConfigError: the file has problems, or a run of unknown length is to have random faults.
+    """
+    if faults != RANDOM:
+        return dataclasses.replace(scenario, faults=load_faults(Path(faults), scenario))
+    duration_s = planned_duration_s(scenario)
+    if duration_s is None:
+        rule = f"must be a file unless the scenario has duration_s, got {faults}"
+        raise ConfigError([Problem(path="--faults", rule=rule)])
+    return dataclasses.replace(scenario, faults=random_faults(duration_s, scenario.seed))
 
 
 def with_policy(fleet: FleetSpec, policy: str) -> FleetSpec | None:
@@ -206,6 +250,7 @@ def run_into(
     *,
     policy: str,
     static_peak: bool | None,
+    check: bool = False,
     watcher: Watcher,
     now_s: Callable[[], float],
 ) -> tuple[SimulationResult, str]:
@@ -226,7 +271,12 @@ def run_into(
         journal = JournalFolder(unfinished / JOURNAL_FOLDER, JournalOptions(durable=False))
         with closing(journal):
             result = simulate(
-                scenario, policy=policy, journal=journal, static_peak=static_peak, watcher=watcher
+                scenario,
+                policy=policy,
+                journal=journal,
+                static_peak=static_peak,
+                check=check,
+                watcher=watcher,
             )
         text = result_json(result, now_s() - start_s)
         (unfinished / REPORT_FILE).write_text(render(result), encoding="utf-8")

@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from heteroscale.app import assemble, with_policy
-from heteroscale.config.scenario import Scenario, load_scenario
+from heteroscale.app import assemble
+from heteroscale.config.fault_sections import FaultSection
+from heteroscale.config.scenario import load_scenario
 from heteroscale.sim.result import SimulationResult
-from tests.simulation.faults import FAULTS
-from tests.simulation.invariants import Checked
 
 HERE = Path(__file__).parent
 EXPECTED: Sequence[Mapping[str, Any]] = yaml.safe_load((HERE / "expected.yaml").read_text("utf-8"))
@@ -24,25 +23,10 @@ def simulated(run: Mapping[str, Any]) -> SimulationResult:
     scenario = load_scenario(HERE / "scenarios" / run["scenario"])
     if "start_up_s" in run:
         scenario = dataclasses.replace(scenario, start_up_s=float(run["start_up_s"]))
+    faults = tuple(FaultSection.model_validate(fault) for fault in run.get("faults", []))
+    scenario = dataclasses.replace(scenario, faults=faults)
     policy = run.get("policy", "heteroscale")
-    spec = _service(scenario, policy)
-    return (
-        assemble(
-            scenario,
-            policy=policy,
-            blackouts=[(first, last) for first, last in run.get("blackouts", [])],
-            through=FAULTS[run["fault"]] if "fault" in run else None,
-            watched=lambda loop: Checked(loop, spec),
-        )
-        .go()
-        .result
-    )
-
-
-def _service(scenario: Scenario, policy: str) -> Any:
-    fleet = with_policy(scenario.fleet, policy)
-    assert fleet is not None
-    return fleet.services[0]
+    return assemble(scenario, policy=policy, check=True).go().result
 
 
 @pytest.mark.parametrize("case", EXPECTED, ids=lambda case: case["name"])
@@ -78,6 +62,6 @@ def test_served_decode_tokens_mislead_when_prefill_is_the_bottleneck() -> None:
 
 
 def test_actions_that_are_sent_twice_have_the_effect_of_once() -> None:
-    assert simulated({"scenario": "burst.yaml", "fault": "twice"}) == simulated(
-        {"scenario": "burst.yaml"}
-    )
+    twice = {"at_s": 0.0, "kind": "repeated_actions", "duration_s": 5400.0}
+    found = simulated({"scenario": "burst.yaml", "faults": [twice]})
+    assert dataclasses.replace(found, faults=None) == simulated({"scenario": "burst.yaml"})

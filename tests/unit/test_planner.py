@@ -296,6 +296,20 @@ def test_newcomers_that_are_no_longer_wanted_are_called_off() -> None:
     assert run.state.left_gpus == ((run.now_s - 15.0, 32),)
 
 
+def test_a_service_that_lost_everything_is_rebuilt_once_as_large_as_it_was() -> None:
+    run = Run(CHAT, replicas=3)
+    for uid, one in run.world.instances.items():
+        run.world.instances[uid] = replace(one, state=InstanceState.FAILED)
+    run.tick(None)
+    assert counted(run.plan) == [("g0", "decode", 3, 6), ("g0", "prefill", 3, 6)]
+    run.tick(None)
+    # Nothing is ready yet, but what replaces the lost is not itself short of anything.
+    assert counted(run.plan) == [("g0", "decode", 6, 3), ("g0", "prefill", 6, 3)]
+    assert run.codes()[-2:] == ["removed_failed", "removed_failed"]
+    assert run.tick(None).actions == ()
+    assert run.world.states("chat", "decode") == ["starting"] * 3
+
+
 def test_services_come_sorted_and_share_the_ledger_by_priority() -> None:
     low = build_service("low", priority=10, guard=GUARD)
     high = build_service("high", priority=90, guard=GUARD)

@@ -12,7 +12,7 @@ from importlib import import_module
 from heteroscale.cli.root import app
 
 #: in the order of the help page; each is the module of the same name
-COMMANDS = ("simulate", "replay", "explain", "validate", "schema")
+COMMANDS = ("simulate", "soak", "replay", "explain", "validate", "schema")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from heteroscale.app import POLICIES, REPORT_FILE, STATIC, Watcher, run_into
+from heteroscale.app import POLICIES, REPORT_FILE, STATIC, Watcher, run_into, with_faults
 from heteroscale.cli.root import app
 from heteroscale.config.scenario import built_in_scenario, load_scenario, with_trace
 from heteroscale.report.table import summary
@@ -40,6 +40,16 @@ def simulate(
         int | None, typer.Option(min=0, help="In place of the scenario's seed.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    faults: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|random",
+            help="What goes wrong, in place of the scenario's faults; random: by the seed.",
+        ),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Stop at the first tick that breaks an invariant.")
+    ] = False,
     static_peak: Annotated[
         bool | None,
         typer.Option(
@@ -54,12 +64,15 @@ def simulate(
         chosen = dataclasses.replace(chosen, name=f"{chosen.name} on {trace.name}")
     if seed is not None:
         chosen = dataclasses.replace(chosen, seed=seed)
+    if faults is not None:
+        chosen = with_faults(chosen, faults)
     with _shown_progress() as watcher:
         result, text = run_into(
             out,
             chosen,
             policy=policy,
             static_peak=static_peak,
+            check=check,
             watcher=watcher,
             now_s=time.perf_counter,
         )

@@ -70,8 +70,11 @@ _SCENARIO_RULES = """\
   than the largest has.
 - A trace, curve or profile can be read. `traffic.trace.path` may be left to `--trace`, which also
   takes the place of any other traffic.
-- `metrics.window_s` ≥ `metrics.scrape_interval_s`; `parameters_active` ≤ `parameters_total`;
-  `kv_heads` ≤ `heads`.
+- `metrics.window_s` ≥ `metrics.scrape_interval_s`, and `jitter_s` is below half of that interval;
+  `parameters_active` ≤ `parameters_total`; `kv_heads` ≤ `heads`.
+- `start_up` takes the place of `start_up_s`: not both are written.
+- A fault has the keys of its kind ([faults](faults.md)) and no others; its role and sub-cluster
+  exist.
 
 The built-in scenario is `examples/scenarios/paper-day.yaml`; the others beside it show a burst, a
 fleet short of prefill, prefill and decode on different accelerators, and the public traces.

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from heteroscale.config.document import parse_document, read_text
+from heteroscale.config.fault_sections import FaultSection, FaultsFile, fault_rules
 from heteroscale.config.load import checked
 from heteroscale.config.model_sections import ModelSection
 from heteroscale.config.scenario_rules import scenario_rules
@@ -19,6 +20,7 @@ from heteroscale.config.scenario_sections import (
     NodesSection,
     ScenarioFile,
     ServingSection,
+    StartUpSection,
     StaticPeakSection,
     TraceSection,
     TrafficSection,
@@ -55,6 +57,10 @@ class Scenario:
     metrics: MetricsSection
     static_peak: StaticPeakSection
     timeline_interval_s: float
+    #: None = every instance takes start_up_s
+    start_up: StartUpSection | None = None
+    #: in the order written; empty = nothing goes wrong
+    faults: tuple[FaultSection, ...] = ()
 
     @property
     def service(self) -> ServiceSpec:
@@ -108,7 +114,24 @@ def parse_scenario(text: str, file: str | None, folder: Path) -> Scenario:
         metrics=read.metrics,
         static_peak=read.static_peak,
         timeline_interval_s=read.timeline_interval_s,
+        start_up=read.start_up,
+        faults=read.faults,
     )
+
+
+def load_faults(path: Path, scenario: Scenario) -> tuple[FaultSection, ...]:
+    """Return the faults in a file that are to strike a scenario.
+
+    Raises:
+        ConfigError: with every problem in the file, in the order of its lines.
+    """
+    roles = tuple(leaf.path for leaf in scenario.service.group.leaves())
+    subclusters = tuple(dict.fromkeys(section.subcluster for section in scenario.nodes))
+
+    def rules(view: View) -> Iterator[Fault]:
+        yield from fault_rules(view.at("faults"), roles, subclusters)
+
+    return checked(parse_document(read_text(path), str(path)), FaultsFile, rules).faults
 
 
 def with_trace(scenario: Scenario, trace: Path | None) -> Scenario:

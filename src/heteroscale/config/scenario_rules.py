@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from heteroscale.config.fault_sections import fault_rules
 from heteroscale.config.policy_rules import leaf_rule
 from heteroscale.config.rules import leaf_roles, levels_of, service_rules, within_bounds
 from heteroscale.config.services import stage_of
@@ -37,6 +38,21 @@ def scenario_rules(file: View) -> Iterator[Fault]:
     if scrape_s is not None and window_s is not None and window_s < scrape_s:
         rule = f"must be ≥ scrape_interval_s ({scrape_s:g})"
         yield Fault(view=file.at("metrics", "window_s"), rule=rule)
+    yield from _time_rules(file, scrape_s)
+    named = (part.at("subcluster").text("main") for part in file.at("nodes").items())
+    subclusters = tuple(dict.fromkeys(name for name in named if name is not None))
+    yield from fault_rules(file.at("faults"), tuple(leaves), subclusters)
+
+
+def _time_rules(file: View, scrape_s: float | None) -> Iterator[Fault]:
+    """Yield a fault where start-ups have two lengths, or one scrape could overtake the next."""
+    if file.at("start_up").value is not None and file.at("start_up_s").written:
+        rule = "must not be written beside start_up_s"
+        yield Fault(view=file.at("start_up"), rule=rule, shown=False)
+    jitter_s = file.at("metrics", "jitter_s").number(0.0)
+    if jitter_s is not None and scrape_s is not None and jitter_s >= scrape_s / 2:
+        rule = f"must be < scrape_interval_s ÷ 2 ({scrape_s / 2:g})"
+        yield Fault(view=file.at("metrics", "jitter_s"), rule=rule)
 
 
 def _one_of(section: View, keys: tuple[str, ...]) -> Iterator[Fault]:

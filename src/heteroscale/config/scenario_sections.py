@@ -9,13 +9,16 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from heteroscale.config.fault_sections import FaultSection
 from heteroscale.config.fields import (
+    Band,
     Count,
     CountOrZero,
     Name,
     NonNegative,
     Positive,
     Section,
+    Share,
     Text,
     broken,
     need,
@@ -180,6 +183,25 @@ class MetricsSection(Section):
 
     scrape_interval_s: Positive = optional(15.0, "time between samples")
     window_s: Positive = optional(60.0, "span of rates and quantiles; at least one scrape")
+    jitter_s: NonNegative = optional(
+        0.0, "a scrape comes up to this much before or after its time, drawn"
+    )
+    missing_share: Band = optional(0.0, "share of scrapes of an instance that fail, drawn")
+    per_instance: bool = optional(
+        False, "whether each instance is scraped by itself; true where missing_share > 0"
+    )
+
+
+class StartUpSection(Section):
+    """Start-up times drawn per instance; each of the three parts is lognormal around its mean."""
+
+    image_pull_s: NonNegative = optional(30.0, "mean time to pull the image")
+    weights_s: NonNegative = optional(120.0, "mean time to load the weights")
+    warm_up_s: NonNegative = optional(45.0, "mean time to compile and warm up")
+    spread: Sigma = optional(0.3, "sigma of the logarithm of each part; 0 = always the mean")
+    fail_share: Share = optional(0.0, "share of starts that end in failure instead of readiness")
+    slow_share: Share = optional(0.0, "share of starts that are slow")
+    slow_factor: Annotated[float, Field(ge=1)] = optional(4.0, "times the time of a slow start")
 
 
 class StaticPeakSection(Section):
@@ -208,7 +230,11 @@ class ScenarioFile(Section):
     nodes: Annotated[tuple[NodesSection, ...], Field(min_length=1)] = need("the hardware")
     network: NetworkSection = optional(NetworkSection(), "KV transfer by distance")
     start_up_s: NonNegative = optional(195.0, "from running a new instance to being ready")
+    start_up: StartUpSection | None = optional(
+        None, "start-up times drawn per instance, in place of start_up_s; null = always start_up_s"
+    )
     initial: Mapping[str, Count] = need("leaf role → instances at the start, every leaf named")
     metrics: MetricsSection = optional(MetricsSection(), "how signals are sampled")
+    faults: tuple[FaultSection, ...] = optional((), "what goes wrong")
     static_peak: StaticPeakSection = optional(StaticPeakSection(), "the fleet to compare with")
     timeline_interval_s: Positive = optional(60.0, "step of the plotted series")

@@ -1,7 +1,7 @@
 """Negative feedback: fixed steps of the supply while a latency is near or above its SLO.
 
 Source: HeteroScale (arXiv:2508.19559), steps of 10 % and 20 %. Ours: a step is repeated only when
-the last one is ready or has timed out, and a low latency gives back only when asked to.
+the last one is ready, has failed or has timed out, and a low latency gives back only when asked to.
 """
 
 from __future__ import annotations
@@ -132,12 +132,17 @@ def _is_low(situation: Situation, loop: FeedbackSpec, worst: Latency) -> bool:
 
 
 def _outstanding(situation: Situation, memory: FeedbackState) -> bool:
-    """Return whether the last step is neither ready nor timed out."""
-    return (
-        memory.step_to is not None
-        and situation.now_s < memory.step_until_s
-        and situation.tally.ready[situation.spec.policy.anchor] < memory.step_to
-    )
+    """Return whether the last step is neither ready nor timed out, and none of it has failed.
+
+    What does not show yet is taken to be on its way: only a failure that is seen, and not yet made
+    up for, says that the step will not be felt.
+    """
+    if memory.step_to is None or situation.now_s >= memory.step_until_s:
+        return False
+    anchor, counted = situation.spec.policy.anchor, situation.tally
+    coming = counted.supply[anchor] + counted.pending[anchor]
+    lost = counted.failed[anchor] > 0.0 and coming < memory.step_to
+    return counted.ready[anchor] < memory.step_to and not lost
 
 
 def _source(loop: FeedbackSpec) -> str:

@@ -15,6 +15,7 @@ _STARTING = InstanceState.STARTING
 _HELD = InstanceState.HELD
 _PENDING = InstanceState.PENDING
 _DRAINING = InstanceState.DRAINING
+_FAILED = InstanceState.FAILED
 _NONE_COUNTED = dict.fromkeys(InstanceState, 0)
 
 
@@ -31,6 +32,8 @@ class Tally(NamedTuple):
     pending: Mapping[RolePath, float]
     #: finishing its requests, no way back
     draining: Mapping[RolePath, float]
+    #: of no use any more, and still in its count
+    failed: Mapping[RolePath, float]
     #: (role, accelerator, replicas) of what the service does not list, sorted; it is no supply
     foreign: tuple[tuple[RolePath, str, int], ...]
 
@@ -54,10 +57,11 @@ def tally(spec: ServiceSpec, instances: Sequence[Instance]) -> Tally:
     ready: dict[RolePath, float] = {}
     pending: dict[RolePath, float] = {}
     draining: dict[RolePath, float] = {}
+    failed: dict[RolePath, float] = {}
     ready_replicas: dict[RolePath, int] = {}
     for leaf in spec.group.leaves():
         path = leaf.path
-        supply[path] = ready[path] = pending[path] = draining[path] = 0.0
+        supply[path] = ready[path] = pending[path] = draining[path] = failed[path] = 0.0
         ready_replicas[path] = 0
         for option in leaf.accelerators:
             found = counts.pop((path, option.type), None)
@@ -67,6 +71,7 @@ def tally(spec: ServiceSpec, instances: Sequence[Instance]) -> Tally:
                 ready[path] += capacity * in_rotation
                 pending[path] += capacity * found[_PENDING]
                 draining[path] += capacity * found[_DRAINING]
+                failed[path] += capacity * found[_FAILED]
                 ready_replicas[path] += in_rotation
     return Tally(
         supply=supply,
@@ -74,6 +79,7 @@ def tally(spec: ServiceSpec, instances: Sequence[Instance]) -> Tally:
         ready_replicas=ready_replicas,
         pending=pending,
         draining=draining,
+        failed=failed,
         foreign=tuple(sorted((*kind, sum(found.values())) for kind, found in counts.items())),
     )
 
@@ -99,7 +105,9 @@ def to_hold(
     """Return leaf role → capacity that "no change" means.
 
     The supply; but where nothing is ready, what was asked for and is not on its way out, so that
-    a service that is only starting, or has lost everything, keeps its desired count.
+    a service that is only starting, or has lost everything, keeps its desired count. What has
+    failed stays in its count until it is removed: its replacement, once asked for, takes its place
+    here, or each would call for another.
     """
     if all(counted.ready.values()):
         return counted.supply
@@ -110,9 +118,16 @@ def to_hold(
             by_type = units[group_role.role]
             asked[group_role.role] += group_role.replicas * by_type.get(group_role.accelerator, 0.0)
     return {
-        role: supply if counted.ready[role] else max(supply, asked[role] - counted.draining[role])
+        role: supply if counted.ready[role] else max(supply, _desired(counted, role, asked[role]))
         for role, supply in counted.supply.items()
     }
+
+
+def _desired(counted: Tally, role: RolePath, asked: float) -> float:
+    """Return the capacity of a role that serves nobody as it was before anything failed."""
+    lost = counted.failed[role]
+    coming = max(0.0, asked - counted.draining[role] - lost)
+    return max(coming, lost)
 
 
 def explain_foreign(counted: Tally) -> tuple[Reason, ...]:

@@ -51,6 +51,7 @@ def result_json(result: SimulationResult, wall_s: float | None) -> str:
         "out_of_ratio_share": result.out_of_ratio_share,
         "ticks": result.ticks,
         "changes": [_change(change) for change in result.changes],
+        **({} if result.faults is None else {"faults": [asdict(one) for one in result.faults]}),
         "timeline": _timeline(result.timeline),
         "simulated_s": result.simulated_s,
         "wall_s": None if wall_s is None else round(wall_s, 3),

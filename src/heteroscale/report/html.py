@@ -126,5 +126,7 @@ def _embedded(result: SimulationResult, drawn: tuple[Plot, ...]) -> str:
             for change in result.changes
         ],
     }
+    if result.faults:
+        content["faults"] = [{"at_s": note.at_s, "kind": note.kind} for note in result.faults]
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")

@@ -5,6 +5,7 @@ It answers where an instance can stand right now; who gets to ask first is the c
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 from heteroscale.entities.service import AcceleratorOption
@@ -19,6 +20,16 @@ class NodePool:
         self._nodes = tuple(nodes)
         self._levels = tuple(levels)
         self._free = [node.gpus for node in self._nodes]
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Return all nodes in order; the same object until the health of one changes."""
+        return self._nodes
+
+    def set_health(self, index: int, healthy: bool) -> None:
+        """Let a node take new instances, or no longer."""
+        changed = dataclasses.replace(self._nodes[index], healthy=healthy)
+        self._nodes = (*self._nodes[:index], changed, *self._nodes[index + 1 :])
 
     def node(self, index: int) -> Node:
         """Return the node at an index that `take` gave out."""

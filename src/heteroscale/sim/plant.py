@@ -14,6 +14,7 @@ from heteroscale.performance.model import StepCoefficients
 from heteroscale.sim.ports import SimClock
 from heteroscale.sim.rows import Row
 from heteroscale.sim.sampling import RoleTime, Sample, role_times, take_sample
+from heteroscale.sim.scrapes import InstanceSample
 from heteroscale.sim.serving import AdvanceStatus, Serving
 from heteroscale.sim.subcluster import Roster
 from heteroscale.workload.arrivals import ArrivalSource
@@ -106,6 +107,29 @@ class Plant:
     def sample(self) -> Sample:
         """Return every counter as of now."""
         return take_sample(self.serving, self, self._clock.now_ps)
+
+    def instance_samples(self) -> tuple[InstanceSample, ...]:
+        """Return what every running engine would answer to a scrape now."""
+        now_ps = self._clock.now_ps
+        samples: list[InstanceSample] = []
+        for row in (row for roster in self.rosters for row in roster.rows()):
+            if row.engine < 0:
+                continue
+            counted = self.serving.instance_counters(row.engine)
+            samples.append(
+                InstanceSample(
+                    at_ps=now_ps,
+                    uid=row.uid,
+                    role=row.key[2],
+                    ready=row.state is InstanceState.READY,
+                    tokens=counted.tokens,
+                    busy_ps=counted.busy_ps,
+                    occupancy=self._occupancy[row.key[2]][row.key[3]],
+                    kv_reserved_tokens=counted.kv_reserved_tokens,
+                    kv_capacity_tokens=counted.kv_capacity_tokens,
+                )
+            )
+        return tuple(samples)
 
     def role_time(self, role: str, now_ps: int) -> RoleTime:
         """Return the summed wall time of a role's running engines, by accelerator occupancy."""

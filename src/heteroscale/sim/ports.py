@@ -13,7 +13,6 @@ from heteroscale.entities.action import Action, Outcome, OutcomeKind, ScaleActio
 from heteroscale.entities.decision import Direction
 from heteroscale.entities.service import FleetSpec
 from heteroscale.entities.snapshot import Observation, Reading
-from heteroscale.entities.topology import Node
 from heteroscale.sim.signals import SignalWindow
 from heteroscale.sim.subcluster import Refusal, Roster, StaleTarget
 from heteroscale.workload.arrivals import PS_PER_S
@@ -26,10 +25,12 @@ class SimClock:
         """Start the run's picoseconds at an epoch time."""
         self.epoch_s = epoch_s
         self.now_ps = 0
+        #: how far it is ahead of the time it should show; a fault's, else 0
+        self.ahead_ps = 0
 
     def now_s(self) -> float:
         """Return epoch seconds."""
-        return self.epoch_s + self.now_ps / PS_PER_S
+        return self.epoch_s + (self.now_ps + self.ahead_ps) / PS_PER_S
 
     def utc_offset_s(self, timezone: str, at_s: float) -> int:
         """Return how many seconds east of UTC an IANA zone is at that instant."""
@@ -61,11 +62,10 @@ class SimMetrics:
 class SimSubcluster:
     """One simulated sub-cluster: carries actions out at once and answers each."""
 
-    def __init__(self, name: str, clock: SimClock, roster: Roster, nodes: Sequence[Node]) -> None:
+    def __init__(self, name: str, clock: SimClock, roster: Roster) -> None:
         self._name = name
         self._clock = clock
         self._roster = roster
-        self._nodes = tuple(nodes)
         self._seen: Observation | None = None
         self._effects: list[tuple[str, Direction]] = []
 
@@ -77,14 +77,19 @@ class SimSubcluster:
     def observe(self) -> Observation:
         """Return what is there now; the same object while nothing visible changed."""
         instances, group_roles = self._roster.instances(), self._roster.group_roles()
-        seen = self._seen
-        if seen is None or seen.instances is not instances or seen.group_roles is not group_roles:
+        nodes, seen = self._roster.pool.nodes, self._seen
+        if (
+            seen is None
+            or seen.instances is not instances
+            or seen.group_roles is not group_roles
+            or seen.nodes is not nodes
+        ):
             self._seen = seen = Observation(
                 subcluster=self._name,
                 age_s=0.0,
                 instances=instances,
                 group_roles=group_roles,
-                nodes=self._nodes,
+                nodes=nodes,
             )
         return seen
 

@@ -33,6 +33,19 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FaultNote:
+    """One fault that struck."""
+
+    #: seconds since the start of the run
+    at_s: float
+    kind: str
+    #: None = it does not last
+    until_s: float | None
+    #: instances, nodes or the sub-cluster; empty = nothing was there to strike, or it struck all
+    struck: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
     """Equal intervals from the start of the run; every series has one entry per interval.
 
@@ -82,3 +95,5 @@ class SimulationResult:
     ticks: int
     timeline: Timeline
     changes: tuple[Change, ...]
+    #: in order of time; None = none were planned
+    faults: tuple[FaultNote, ...] | None = None

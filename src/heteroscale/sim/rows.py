@@ -58,6 +58,9 @@ class Row:
     #: the engine's number; -1 = none yet
     engine: int = -1
     requests: int | None = None
+    #: starts begun so far, and whether the last of them will end in failure
+    starts: int = 0
+    fails: bool = False
     version: int = 1
     last_action: str = ""
     #: what observers were last shown; None = changed since

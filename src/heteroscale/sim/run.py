@@ -1,6 +1,7 @@
 """Drives a run: the kernel between boundaries, the production control loop at its ticks.
 
-Order at one instant: arrivals and events, start-ups that end, scrape, tick, end of an interval.
+Order at one instant: arrivals and events, start-ups that end, faults, scrape, tick, end of an
+interval.
 A run ends at its duration, or, without one, at the first whole interval after the last arrival;
 what still runs then counts as running.
 """
@@ -11,9 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
 from heteroscale.entities.service import ServiceSpec
 from heteroscale.loop import TickReport
 from heteroscale.sim.changes import ChangeLog, reversals
+from heteroscale.sim.faults import Faults
 from heteroscale.sim.plant import Plant
 from heteroscale.sim.ports import SimSubcluster
 from heteroscale.sim.result import Count, SimulationResult
@@ -26,6 +30,8 @@ from heteroscale.workload.arrivals import PS_PER_S
 #: told (simulated seconds, seconds in all or None when the trace's end is not known yet)
 Progress = Callable[[float, float | None], None]
 
+#: of the random numbers of scrape times, beside the run's seed
+_STREAM = 0x71E5
 _GPU_HOUR_PS = 3600 * PS_PER_S
 
 
@@ -50,10 +56,10 @@ class RunSettings:
     duration_s: float | None
     tick_s: float
     scrape_s: float
+    #: a scrape comes at most so much early or late; below half of `scrape_s`
+    jitter_s: float = 0.0
     #: length of one entry of the timeline
     interval_s: float = 60.0
-    #: (from, to) in which scrapes fail, seconds since the start, both included
-    blackouts: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,13 +83,15 @@ class Run:
         window: SignalWindow,
         loop: Ticker | None,
         subclusters: Sequence[SimSubcluster],
+        faults: Faults | None = None,
     ) -> None:
-        """Take the parts; without a loop the fleet stays as it is."""
+        """Take the parts; without a loop the fleet stays as it is, without faults it is whole."""
         self._settings = settings
         self._spec = spec
         self._plant = plant
         self._window = window
         self._loop = loop
+        self._faults = faults
         self._log = ChangeLog(spec, subclusters)
         counters = plant.serving.counters(0)
         prefill, decode = counters.roles
@@ -91,6 +99,8 @@ class Run:
         self._timeline = TimelineRecorder((prefill.role, decode.role), self._last)
         self._ended: list[tuple[int, int]] = []
         self._now_ps = 0
+        # Not the stream that decides which scrapes fail: either may be on without the other.
+        self._chance = np.random.default_rng([settings.seed, _STREAM])
         self._tick_ps = _ps(settings.tick_s)
         self._scrape_ps = _ps(settings.scrape_s)
         self._interval_ps = _ps(settings.interval_s)
@@ -99,20 +109,24 @@ class Run:
         """Run to the end and return everything it is judged by."""
         settings = self._settings
         # The metrics server's clock is not in step with ours: its scrapes fall between ticks.
-        next_scrape = self._scrape_ps // 2
+        regular = self._scrape_ps // 2
+        next_scrape = regular + self._jitter_ps()
         next_tick = self._tick_ps
         next_interval = self._interval_ps
         while True:
             end_ps = self._end_ps()
-            now_ps = min(next_scrape, next_tick, next_interval)
+            now_ps = min(next_scrape, next_tick, next_interval, self._next_fault_ps())
             if end_ps is not None:
                 now_ps = min(now_ps, end_ps)
             self._plant.advance(now_ps)
             self._now_ps = now_ps
             # The end of the trace may have come up just now.
             end_ps = self._end_ps()
+            if self._faults is not None:
+                self._faults.strike(now_ps)
             if now_ps == next_scrape:
-                next_scrape += self._scrape_ps
+                regular += self._scrape_ps
+                next_scrape = regular + self._jitter_ps()
                 self._scrape()
             if now_ps == next_tick:
                 next_tick += self._tick_ps
@@ -135,10 +149,22 @@ class Run:
         intervals = last_ps // self._interval_ps + 1
         return max(intervals * self._interval_ps, self._now_ps)
 
+    def _next_fault_ps(self) -> int:
+        """Return when a fault begins or ends next; without one, the next tick is soon enough."""
+        due_ps = None if self._faults is None else self._faults.next_ps()
+        return self._now_ps + self._tick_ps if due_ps is None else max(due_ps, self._now_ps)
+
+    def _jitter_ps(self) -> int:
+        """Return by how much the next scrape is early (negative) or late, drawn."""
+        jitter_s = self._settings.jitter_s
+        return _ps(float(self._chance.uniform(-jitter_s, jitter_s))) if jitter_s else 0
+
     def _scrape(self) -> None:
-        now_s = self._now_ps / PS_PER_S
-        if not any(first <= now_s <= last for first, last in self._settings.blackouts):
-            self._window.scrape(self._plant.sample())
+        if self._faults is None or not self._faults.blackout:
+            asked = self._window.wants_instances
+            self._window.scrape(
+                self._plant.sample(), self._plant.instance_samples() if asked else ()
+            )
 
     def _tick(self) -> None:
         if self._loop is not None:
@@ -180,6 +206,7 @@ class Run:
             ticks=self._log.ticks,
             timeline=self._timeline.timeline(settings.interval_s, settings.start_s),
             changes=self._log.changes,
+            faults=None if self._faults is None else self._faults.notes,
         )
         starts = [(0, 0), *self._ended[:-1]]
         pairs = list(zip(starts, self._ended, strict=True))

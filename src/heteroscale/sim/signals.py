@@ -7,15 +7,17 @@ says how old that is. What two scrapes in the window cannot tell is missing, nev
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from heteroscale.entities.snapshot import Reading, Signal, UnknownCause
 from heteroscale.sim.sampling import RoleIndex, Sample, Span
+from heteroscale.sim.scrapes import InstanceSample, InstanceSeries, scrape_chance
 from heteroscale.workload.arrivals import PS_PER_S
 
-#: signal, role, value, and why there is none
-_Value: TypeAlias = tuple[Signal, str, float | None, UnknownCause | None]
+#: signal, role, value, why there is none, and the share of instances behind it
+_Value: TypeAlias = tuple[Signal, str, float | None, UnknownCause | None, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,9 @@ class SignalSettings:
     window_s: float
     #: recent output lengths look back this far
     lengths_window_s: float = 300.0
+    #: share of an instance's scrapes that fail; None = instances are not scraped one by one
+    missing_share: float | None = None
+    seed: int = 0
 
 
 class SignalWindow:
@@ -40,10 +45,26 @@ class SignalWindow:
         self._window_ps = round(settings.window_s * PS_PER_S)
         self._keep_ps = max(self._window_ps, round(settings.lengths_window_s * PS_PER_S))
         self._samples: deque[Sample] = deque()
+        self._instances: InstanceSeries | None = None
+        if settings.missing_share is not None:
+            chance = scrape_chance(settings.seed)
+            self._instances = InstanceSeries(self._window_ps, settings.missing_share, chance)
         self._values: tuple[_Value, ...] = self._missing()
 
-    def scrape(self, sample: Sample) -> None:
-        """Keep one more sample, later than all before it, and evaluate every signal."""
+    @property
+    def wants_instances(self) -> bool:
+        """Whether a scrape asks every instance."""
+        return self._instances is not None
+
+    def scrape(self, sample: Sample, instances: Sequence[InstanceSample] = ()) -> None:
+        """Keep one more sample, later than all before it, and evaluate every signal.
+
+        Args:
+            sample: of the service as a whole.
+            instances: of each running instance, where they are asked for (`wants_instances`).
+        """
+        if self._instances is not None:
+            self._instances.scrape(instances, sample.at_ps)
         self._samples.append(sample)
         while self._samples[0].at_ps < sample.at_ps - self._keep_ps:
             self._samples.popleft()
@@ -55,8 +76,15 @@ class SignalWindow:
         age_s = (now_ps - self._samples[-1].at_ps) / PS_PER_S if self._samples else 0.0
         return tuple(
             [
-                Reading(signal=signal, role=role, value=value, age_s=age_s, cause=cause)
-                for signal, role, value, cause in self._values
+                Reading(
+                    signal=signal,
+                    role=role,
+                    value=value,
+                    age_s=age_s,
+                    coverage=coverage,
+                    cause=cause,
+                )
+                for signal, role, value, cause, coverage in self._values
             ]
         )
 
@@ -67,7 +95,7 @@ class SignalWindow:
 
     def _missing(self) -> tuple[_Value, ...]:
         return tuple(
-            (signal, role, None, UnknownCause.MISSING)
+            (signal, role, None, UnknownCause.MISSING, 1.0)
             for index, role in zip(RoleIndex, self._settings.roles, strict=True)
             for signal in _SIGNALS[index]
         )
@@ -76,18 +104,23 @@ class SignalWindow:
         lengths = self._span(self._keep_ps)
         values: list[_Value] = []
         for index, role in zip(RoleIndex, self._settings.roles, strict=True):
+            known = 1.0 if self._instances is None else self._instances.coverage(role)
             for signal in _SIGNALS[index]:
                 value = self._value(signal, index, span, lengths)
                 cause = None
                 if value is None:
                     latency = signal in (Signal.TTFT, Signal.TBT)
                     cause = UnknownCause.NO_EVENTS if latency else UnknownCause.MISSING
-                values.append((signal, role, value, cause))
+                # What arrives is counted in front of the instances.
+                coverage = 1.0 if signal is Signal.OFFERED_TPS else known
+                values.append((signal, role, value, cause, coverage))
         return tuple(values)
 
     def _value(
         self, signal: Signal, role: RoleIndex, span: Span, lengths: Span | None
     ) -> float | None:
+        if self._instances is not None and signal in _OF_INSTANCES:
+            return self._of_instances(self._instances, signal, role)
         match signal:
             case Signal.TPS:
                 return span.tps(role)
@@ -106,7 +139,23 @@ class SignalWindow:
             case Signal.KV_USAGE:
                 return kv_usage(self._samples[-1])
 
+    def _of_instances(
+        self, series: InstanceSeries, signal: Signal, index: RoleIndex
+    ) -> float | None:
+        role = self._settings.roles[index]
+        match signal:
+            case Signal.TPS:
+                return series.tps(role)
+            case Signal.UTILIZATION:
+                return series.utilization(role)
+            case Signal.SM_ACTIVITY:
+                return series.sm_activity(role)
+            case _:
+                return series.kv_usage(role)
 
+
+#: what is summed from instances; waiting and latency are only counted for the service as a whole
+_OF_INSTANCES = frozenset({Signal.TPS, Signal.UTILIZATION, Signal.SM_ACTIVITY, Signal.KV_USAGE})
 _BOTH = (
     Signal.TPS,
     Signal.OFFERED_TPS,

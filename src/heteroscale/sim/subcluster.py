@@ -1,20 +1,20 @@
 """The life of instances in a simulated sub-cluster: pending, starting, ready, ..., terminated.
 
 It knows nodes, counts and time in picoseconds, and tells the serving engines what starts, stops and
-leaves rotation. It decides nothing: every change but a start-up's end is asked for by an action.
+leaves rotation. It decides nothing: every change but a start-up's end is asked for by an action, or
+is a fault that someone else chose.
 
     pending -> starting -> ready | held -> withdrawn -> draining -> terminated
                              ^______________|
+    starting and everything after it -> failed -> terminated
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, TypeAlias
 
 from heteroscale.entities.action import RotationAction, ScaleAction
 from heteroscale.entities.decision import Direction
-from heteroscale.entities.service import AcceleratorOption
 from heteroscale.entities.snapshot import GroupRole, Instance, InstanceState
 from heteroscale.entities.topology import DomainPath, Node
 from heteroscale.sim.nodes import NodePool
@@ -28,40 +28,18 @@ from heteroscale.sim.rows import (
     instance_order,
     row_shown,
 )
-
-#: (service, role, accelerator) → the shape of one instance
-Shapes: TypeAlias = Mapping[tuple[str, str, str], AcceleratorOption]
-
-#: States that have not got as far as an engine.
-_UNBORN = frozenset({InstanceState.PENDING, InstanceState.STARTING})
-
-
-class Engines(Protocol):
-    """What the life of an instance does to the serving kernel."""
-
-    def start(self, row: Row, node: Node, routed: bool) -> int:
-        """Bring an engine up and return its number."""
-        ...
-
-    def route(self, engine: int, routed: bool) -> None:
-        """Send new requests to an engine, or stop sending them."""
-        ...
-
-    def stop(self, engine: int) -> None:
-        """Take an engine away with whatever it still runs."""
-        ...
-
-    def requests(self, engine: int) -> int:
-        """Return the requests queued or running on an engine."""
-        ...
-
-
-class Refusal(Exception):
-    """The sub-cluster says no; nothing was changed."""
-
-
-class StaleTarget(Exception):
-    """The target is not what the action was made for; nothing was changed."""
+from heteroscale.sim.start_up import StartUps
+from heteroscale.sim.ways import (
+    GONE,
+    LEAVING,
+    UNBORN,
+    WAYS,
+    Engines,
+    Shapes,
+    effect_of,
+)
+from heteroscale.sim.ways import Refusal as Refusal
+from heteroscale.sim.ways import StaleTarget as StaleTarget
 
 
 class Roster:
@@ -74,7 +52,7 @@ class Roster:
         nodes: Sequence[Node],
         levels: Sequence[str],
         shapes: Shapes,
-        start_up_ps: int,
+        start_ups: StartUps,
         engines: Engines,
         epoch_s: float = 0.0,
     ) -> None:
@@ -82,7 +60,9 @@ class Roster:
         self._name = name
         self._pool = NodePool(nodes, levels)
         self._shapes = shapes
-        self._start_up_ps = start_up_ps
+        self._start_ups = start_ups
+        #: of start-ups that begin now, beside their own length; a fault's, else 1
+        self.start_factor = 1.0
         self._engines = engines
         self._epoch_s = epoch_s
         self._counts: dict[GroupKey, Count] = {}
@@ -102,6 +82,16 @@ class Roster:
         """Return when the next start-up ends; None = nothing is starting."""
         return self._starting[0][0] if self._starting else None
 
+    @property
+    def name(self) -> str:
+        """Return the sub-cluster's name."""
+        return self._name
+
+    @property
+    def pool(self) -> NodePool:
+        """Return the nodes, to be looked at."""
+        return self._pool
+
     def rows(self) -> Iterable[Row]:
         """Return every instance that is not terminated, oldest first."""
         return self._rows.values()
@@ -118,7 +108,7 @@ class Roster:
     def instances(self) -> tuple[Instance, ...]:
         """Return what observers see; the same object while nothing visible changed."""
         if self._instances is None:
-            self._leaving = tuple(row for row in self._rows.values() if row.state in _LEAVING)
+            self._leaving = tuple(row for row in self._rows.values() if row.state in LEAVING)
         for row in self._leaving:
             self._refresh_requests(row)
         if self._instances is None:
@@ -177,15 +167,44 @@ class Roster:
                     f" sub-cluster {self._name} at the start: instance {row.ordinal} found no node"
                 )
             self._starting = [entry for entry in self._starting if entry[1] is not row]
+            row.fails = False
             self._come_up(row, 0)
         count.replicas = len(count.rows)
+
+    # --- faults --------------------------------------------------------------------------------
+
+    def lose(self, row: Row, now_ps: int) -> None:
+        """Let an instance that was starting or running fail, with whatever it runs."""
+        self._stop_engine(row)
+        self._move(row, InstanceState.FAILED, now_ps)
+
+    def restart(self, row: Row, now_ps: int) -> None:
+        """Let a running instance's engine die and start again where it stands.
+
+        What is leaving does not come back: it has failed.
+        """
+        if row.state in LEAVING:
+            self.lose(row, now_ps)
+            return
+        self._stop_engine(row)
+        self._start(row, now_ps)
+
+    def set_health(self, index: int, healthy: bool, now_ps: int) -> None:
+        """Let a node stop or begin again to take instances; those on a lost one have failed."""
+        self._pool.set_health(index, healthy)
+        if healthy:
+            self._place_waiting(now_ps)
+            return
+        for row in tuple(self._rows.values()):
+            if index in row.nodes and row.state is not InstanceState.FAILED:
+                self.lose(row, now_ps)
 
     # --- actions -------------------------------------------------------------------------------
 
     def scale(self, action: ScaleAction, now_ps: int) -> Direction:
         """Set a count; a repeat of the last action on it changes nothing.
 
-        Returns what it did to the service: removing what has drained is no change of it.
+        Returns what it did to the service: removing what has drained or failed is no change of it.
 
         Raises:
             StaleTarget: the count is not the one the action was made for.
@@ -202,7 +221,7 @@ class Roster:
             count = self._counts[key] = Count(key=key, domain=action.domain, version=0)
         fewer = count.replicas - action.replicas
         victims = self._victims(count, action, fewer)
-        cut = any(row.state is not InstanceState.DRAINING for row in victims)
+        cut = any(row.state not in GONE for row in victims)
         for row in victims:
             self._terminate(row, now_ps)
         for _ in range(-fewer):
@@ -233,13 +252,13 @@ class Roster:
             raise StaleTarget(f"{action.uid} is at version {row.version}, not {action.version}")
         wanted = InstanceState(action.to.value)
         effect = Direction.HOLD
-        if row.state in _UNBORN and wanted in (InstanceState.READY, InstanceState.HELD):
+        if row.state in UNBORN and wanted in (InstanceState.READY, InstanceState.HELD):
             row.held = wanted is InstanceState.HELD
             self._changed(row)
-        elif wanted not in _WAYS.get(row.state, ()):
+        elif wanted not in WAYS.get(row.state, ()):
             raise Refusal(f"{action.uid} is {row.state}: there is no way to {wanted}")
         elif wanted is not row.state:
-            effect = _effect(row.state, wanted)
+            effect = effect_of(row.state, wanted)
             row.held = wanted is InstanceState.HELD
             self._engines.route(row.engine, wanted is InstanceState.READY)
             self._move(row, wanted, now_ps)
@@ -305,31 +324,45 @@ class Roster:
         if nodes is None:
             return False
         row.nodes = nodes
-        self._move(row, InstanceState.STARTING, now_ps)
-        self._starting.append((now_ps + self._start_up_ps, row))
-        self._starting.sort(key=lambda entry: (entry[0], entry[1].uid))
+        self._start(row, now_ps)
         return True
+
+    def _start(self, row: Row, now_ps: int) -> None:
+        self._move(row, InstanceState.STARTING, now_ps)
+        start_up = self._start_ups(row.uid, row.starts)
+        row.fails, row.starts = start_up.fails, row.starts + 1
+        length_ps = round(start_up.length_ps * self.start_factor)
+        self._starting.append((now_ps + length_ps, row))
+        self._starting.sort(key=lambda entry: (entry[0], entry[1].uid))
 
     def _place_waiting(self, now_ps: int) -> None:
         """Start what has waited for GPUs, oldest first; what still does not fit is passed."""
         self._waiting = [row for row in self._waiting if not self._begin_start(row, now_ps)]
 
     def _come_up(self, row: Row, now_ps: int) -> None:
+        if row.fails:
+            self._move(row, InstanceState.FAILED, now_ps)
+            return
         state = InstanceState.HELD if row.held else InstanceState.READY
         node = self._pool.node(row.nodes[0])
         row.engine = self._engines.start(row, node, state is InstanceState.READY)
         self._move(row, state, now_ps)
 
     def _terminate(self, row: Row, now_ps: int) -> None:
-        if row.engine >= 0:
-            self._engines.stop(row.engine)
+        self._stop_engine(row)
         self._move(row, InstanceState.TERMINATED, now_ps)
         self._gpus.add(-row.shape.gpus * row.shape.nodes, now_ps)
         self._pool.give_back(row.nodes, row.shape.gpus)
         self._waiting = [other for other in self._waiting if other is not row]
-        self._starting = [entry for entry in self._starting if entry[1] is not row]
         self._counts[row.key].rows.remove(row)
         del self._rows[row.uid]
+
+    def _stop_engine(self, row: Row) -> None:
+        """Take away a running engine, or one that would have come up."""
+        if row.engine >= 0:
+            self._engines.stop(row.engine)
+            row.engine, row.requests = -1, None
+        self._starting = [entry for entry in self._starting if entry[1] is not row]
 
     def _move(self, row: Row, state: InstanceState, now_ps: int) -> None:
         was_up, is_up = row.state in UP_STATES, state in UP_STATES
@@ -356,34 +389,3 @@ class Roster:
         if requests != row.requests:
             row.requests = requests
             row.shown = self._instances = None
-
-
-#: states in which observers see how many requests are left
-_LEAVING = frozenset({InstanceState.WITHDRAWN, InstanceState.DRAINING})
-
-#: state → where an action may move it from there; a draining instance has no way back
-_WAYS: Mapping[InstanceState, tuple[InstanceState, ...]] = {
-    InstanceState.READY: (
-        InstanceState.READY,
-        InstanceState.WITHDRAWN,
-        InstanceState.DRAINING,
-    ),
-    InstanceState.HELD: (
-        InstanceState.HELD,
-        InstanceState.READY,
-        InstanceState.WITHDRAWN,
-        InstanceState.DRAINING,
-    ),
-    InstanceState.WITHDRAWN: (
-        InstanceState.WITHDRAWN,
-        InstanceState.READY,
-        InstanceState.DRAINING,
-    ),
-    InstanceState.DRAINING: (InstanceState.DRAINING,),
-}
-
-
-def _effect(before: InstanceState, after: InstanceState) -> Direction:
-    if before is InstanceState.WITHDRAWN and after is InstanceState.READY:
-        return Direction.OUT
-    return Direction.IN if after is InstanceState.WITHDRAWN else Direction.HOLD

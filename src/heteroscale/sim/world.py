@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from heteroscale.config.scenario import Scenario
+from heteroscale.config.scenario_sections import MetricsSection
 from heteroscale.entities.service import ServiceSpec, Stage
 from heteroscale.entities.topology import DomainPath, Node
 from heteroscale.errors import ConfigError, Problem
@@ -16,6 +17,7 @@ from heteroscale.sim.ports import SimClock, SimSubcluster
 from heteroscale.sim.run import RunSettings
 from heteroscale.sim.serving import Serving
 from heteroscale.sim.signals import SignalSettings, SignalWindow
+from heteroscale.sim.start_up import always, drawn
 from heteroscale.sim.subcluster import Roster
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalSource
 
@@ -73,11 +75,11 @@ def build_world(
                 roles=stage_roles(service),
                 quantile=service.slo.quantile,
                 window_s=scenario.metrics.window_s,
+                missing_share=_missing_share(scenario.metrics),
+                seed=scenario.seed,
             )
         ),
-        subclusters=tuple(
-            SimSubcluster(name, clock, rosters[name], of_one) for name, of_one in nodes.items()
-        ),
+        subclusters=tuple(SimSubcluster(name, clock, rosters[name]) for name in nodes),
     )
 
 
@@ -103,13 +105,15 @@ def _rosters(
         for leaf in service.group.leaves()
         for option in leaf.accelerators
     }
+    section = scenario.start_up
+    start_ups = always(scenario.start_up_s) if section is None else drawn(section, scenario.seed)
     return {
         name: Roster(
             name=name,
             nodes=of_one,
             levels=scenario.fleet.levels,
             shapes=shapes,
-            start_up_ps=round(scenario.start_up_s * PS_PER_S),
+            start_ups=start_ups,
             engines=engines,
             epoch_s=scenario.start_s,
         )
@@ -127,8 +131,15 @@ def settings_of(scenario: Scenario, policy: str, duration_s: float | None) -> Ru
         duration_s=duration_s,
         tick_s=scenario.fleet.interval_s,
         scrape_s=scenario.metrics.scrape_interval_s,
+        jitter_s=scenario.metrics.jitter_s,
         interval_s=scenario.timeline_interval_s,
     )
+
+
+def _missing_share(section: MetricsSection) -> float | None:
+    """Return the share of failing scrapes; None = instances are not scraped one by one."""
+    one_by_one = section.per_instance or section.missing_share > 0
+    return section.missing_share if one_by_one else None
 
 
 def stage_roles(service: ServiceSpec) -> tuple[str, str]:

@@ -68,10 +68,34 @@ def test_a_trace_takes_the_place_of_the_scenarios_requests(
     }
 
 
+def test_faults_of_a_file_are_in_the_result(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faults = tmp_path / "faults.yaml"
+    faults.write_text("faults: [{at_s: 60, kind: instance_restart, role: decode}]\n", "utf-8")
+    words = ("--no-static-peak", "--json", "--check", "--faults", faults)
+    assert run(scenario, "--out", tmp_path / "out", *words) == 0
+    (struck,) = json.loads(capsys.readouterr().out)["faults"]
+    assert (struck["at_s"], struck["kind"], struck["until_s"]) == (60.0, "instance_restart", None)
+    assert len(struck["struck"]) == 1
+
+
+def test_random_faults_are_those_of_the_seed(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    printed: list[str] = []
+    for seed in ("7", "7", "8"):
+        words = ("--no-static-peak", "--json", "--faults", "random", "--seed", seed)
+        assert run(scenario, "--out", tmp_path / "out", *words) == 0
+        printed.append(capsys.readouterr().out.rpartition('"wall_s"')[0])
+    assert printed[0] == printed[1] != printed[2]
+
+
 @pytest.mark.parametrize(
     ("words", "text"),
     [
         pytest.param(["--policy", "magic"], "--policy: must be one of", id="no such policy"),
+        pytest.param(["--faults", "nowhere.yaml"], "nowhere.yaml: must be", id="no such faults"),
         pytest.param(["--trace", "nowhere.csv"], "--trace: must be a readable", id="no such trace"),
     ],
 )

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from heteroscale.entities.decision import Direction, Recommendation
 from heteroscale.entities.policy import FeedbackSpec
-from heteroscale.entities.snapshot import Reading, Signal, UnknownCause
+from heteroscale.entities.snapshot import InstanceState, Reading, Signal, UnknownCause
 from heteroscale.entities.state import FeedbackState, ServiceState
 from heteroscale.policy.feedback import recommend, remember
-from tests.builders import NOW_S, build_service, build_snapshot
+from tests.builders import NOW_S, build_instances, build_service, build_snapshot
 from tests.unit.policy.deciding import codes, situate
 
 IN, HOLD, OUT = Direction.IN, Direction.HOLD, Direction.OUT
@@ -96,6 +97,33 @@ def test_giving_back(state: FeedbackState | None, step_in: float, demands: list[
 def test_the_next_step_waits_for_the_last(ready: int, until_s: float, direction: Direction) -> None:
     (asked,) = ask(ttft(2.0), state=FeedbackState(step_to=12.0, step_until_s=until_s), decode=ready)
     assert (asked.direction, asked.blocks) == (direction, True)
+
+
+@pytest.mark.parametrize(
+    ("states", "direction"),
+    [
+        pytest.param({"failed": 2}, OUT, id="all of the step has failed"),
+        pytest.param({"failed": 1, "starting": 1}, OUT, id="a part of it has"),
+        pytest.param({"failed": 1, "starting": 2}, HOLD, id="what failed is replaced already"),
+        pytest.param({"failed": 1, "pending": 2}, HOLD, id="and waits for GPUs"),
+        pytest.param({"starting": 1}, HOLD, id="not all of it shows yet"),
+    ],
+)
+def test_a_step_that_failed_is_not_waited_for(states: dict[str, int], direction: Direction) -> None:
+    spec = build_service(feedback=(FeedbackSpec(signal=Signal.TTFT),))
+    coming = [
+        one
+        for first, (state, count) in enumerate(states.items(), start=1)
+        for one in build_instances("decode", count, InstanceState(state), first=10 * first)
+    ]
+    snapshot = build_snapshot(readings=(ttft(2.0),), prefill=10, decode=10)
+    snapshot = replace(snapshot, instances=(*snapshot.instances, *coming))
+    memory = ServiceState(feedback={"ttft_s": FeedbackState(step_to=12.0, step_until_s=NOW_S + 1)})
+    situation = situate(spec, snapshot, memory)
+    (asked,) = recommend(situation)
+    assert asked.direction is direction
+    kept = remember(situation, (asked,), None)["ttft_s"]
+    assert (kept.step_to is None) == (direction is OUT)
 
 
 def after(

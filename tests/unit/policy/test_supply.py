@@ -42,6 +42,7 @@ def test_tally_counts_capacity_by_state() -> None:
         ready_replicas={"prefill": 1, "decode": 3},
         pending={"prefill": 0.0, "decode": 1.0},
         draining={"prefill": 0.0, "decode": 1.0},
+        failed={"prefill": 0.0, "decode": 1.0},
         foreign=(),
     )
 
@@ -93,6 +94,30 @@ DRAINING = build_instances("decode", 1, InstanceState.DRAINING, first=8)
             None,
             {"prefill": 0.0, "decode": 3.0},
             id="what was asked for is held, but not what is on its way out",
+        ),
+        pytest.param(
+            build_instances("decode", 3, InstanceState.FAILED),
+            None,
+            {"prefill": 0.0, "decode": 3.0},
+            id="what has failed is held until it is replaced",
+        ),
+        pytest.param(
+            (
+                *build_instances("decode", 3, InstanceState.FAILED),
+                *build_instances("decode", 3, InstanceState.STARTING, first=3),
+            ),
+            None,
+            {"prefill": 0.0, "decode": 3.0},
+            id="what has failed and is replaced is not held twice",
+        ),
+        pytest.param(
+            (
+                *build_instances("decode", 3, InstanceState.FAILED),
+                *build_instances("decode", 1, InstanceState.PENDING, first=3),
+            ),
+            None,
+            {"prefill": 0.0, "decode": 3.0},
+            id="what is replaced in part is held as it was",
         ),
         pytest.param(
             build_instances("decode", 3, InstanceState.STARTING),

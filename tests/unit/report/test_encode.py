@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from heteroscale.report.encode import result_json, rounded
+from heteroscale.sim.result import FaultNote
 from tests.unit.report.results import a_day, an_empty_run
 
 DOCUMENTED = Path(__file__).resolve().parents[3] / "docs" / "result.md"
@@ -46,11 +47,22 @@ def test_keys_come_in_their_documented_order_with_wall_s_last() -> None:
     assert list(json.loads(result_json(a_day(), 1.0))) == KEYS
 
 
+def test_faults_are_told_only_where_some_were_planned() -> None:
+    note = FaultNote(at_s=60.0, kind="node_loss", until_s=90.0, struck=("n1", "n2"))
+    found = json.loads(result_json(replace(a_day(), faults=(note,)), 1.0))
+    assert [key for key in found if key != "faults"] == KEYS
+    assert found["faults"] == [
+        {"at_s": 60.0, "kind": "node_loss", "until_s": 90.0, "struck": ["n1", "n2"]}
+    ]
+
+
 def test_every_key_is_documented_in_the_same_order() -> None:
     text, of_timeline = DOCUMENTED.read_text(encoding="utf-8").split("## `timeline`")
-    assert re.findall(r"^\| `([a-z0-9_]+)` \|", text, re.MULTILINE) == KEYS
-    documented = re.findall(r"`([a-z0-9_]+)`(?=[^|]*\|[^|]*\|$)", of_timeline, re.MULTILINE)
-    assert sorted(documented) == sorted(a_day().timeline.series)
+    broken = replace(a_day(), faults=())
+    documented = list(json.loads(result_json(broken, 1.0)))
+    assert re.findall(r"^\| `([a-z0-9_]+)` \|", text, re.MULTILINE) == documented
+    of_series = re.findall(r"`([a-z0-9_]+)`(?=[^|]*\|[^|]*\|$)", of_timeline, re.MULTILINE)
+    assert sorted(of_series) == sorted(a_day().timeline.series)
 
 
 def test_figures_are_those_of_the_run() -> None:

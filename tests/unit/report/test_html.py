@@ -12,6 +12,7 @@ import pytest
 
 from heteroscale.report.html import render
 from heteroscale.report.plots import plots
+from heteroscale.sim.result import FaultNote
 from tests.unit.report.results import CHANGES, a_day, an_empty_run
 
 VOID = {"meta", "link", "br"}
@@ -131,6 +132,14 @@ def test_every_change_is_told_with_all_its_reasons() -> None:
         "direction": "out",
         "moves": "prefill 7 → 9, decode 6 → 7",
     }
+
+
+def test_faults_are_in_the_page_only_where_some_struck() -> None:
+    note = FaultNote(at_s=60.0, kind="node_loss", until_s=90.0, struck=("n1",))
+    assert embedded(render(replace(a_day(), faults=(note,))))["faults"] == [
+        {"at_s": 60.0, "kind": "node_loss"}
+    ]
+    assert "faults" not in embedded(render(a_day()))
 
 
 def test_services_are_named_when_there_are_several() -> None:

@@ -15,6 +15,7 @@ from heteroscale.entities.snapshot import Instance
 from heteroscale.entities.topology import Node
 from heteroscale.sim.ports import SimClock, SimSubcluster
 from heteroscale.sim.rows import Row
+from heteroscale.sim.start_up import always
 from heteroscale.sim.subcluster import Roster
 from heteroscale.workload.arrivals import PS_PER_S
 
@@ -50,12 +51,12 @@ def subcluster(clock: SimClock, replicas: int = 2) -> SimSubcluster:
         nodes=NODES,
         levels=("S0", "S1", "S2"),
         shapes={("chat", "decode", "H20"): AcceleratorOption(type="H20", gpus=8)},
-        start_up_ps=60 * PS_PER_S,
+        start_ups=always(60.0),
         engines=QuietEngines(),
         epoch_s=clock.epoch_s,
     )
     roster.place(("chat", "g0", "decode", "H20"), ("c",), replicas)
-    return SimSubcluster("c", clock, roster, NODES)
+    return SimSubcluster("c", clock, roster)
 
 
 def scale(replicas: int, expected: int, version: str, *remove: str) -> ScaleAction:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from heteroscale.app import assemble
+from heteroscale.config.fault_sections import FaultKind, FaultSection
 from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.snapshot import Instance, InstanceState, Signal, UnknownCause
 from heteroscale.loop import TickReport
@@ -125,12 +126,9 @@ def test_progress_is_told_once_an_interval() -> None:
 
 def test_a_blackout_makes_readings_stale_and_holds_the_fleet() -> None:
     reports: list[TickReport] = []
-    scenario = small(initial={"prefill": 9, "decode": 7}, duration_s=2400.0)
-    run = assemble(
-        scenario,
-        blackouts=[(300.0, 900.0)],
-        watched=lambda loop: Diary(loop, reports),
-    )
+    dark = FaultSection(at_s=300.0, kind=FaultKind.METRICS_BLACKOUT, duration_s=600.0)
+    scenario = small(initial={"prefill": 9, "decode": 7}, duration_s=2400.0, faults=(dark,))
+    run = assemble(scenario, watched=lambda loop: Diary(loop, reports))
     result = run.go().result
     ages = [
         reading.age_s

@@ -12,6 +12,7 @@ from heteroscale.entities.snapshot import GroupRole, Instance, InstanceState
 from heteroscale.entities.topology import Node
 from heteroscale.sim.nodes import NodePool
 from heteroscale.sim.rows import Row
+from heteroscale.sim.start_up import always
 from heteroscale.sim.subcluster import Refusal, Roster, StaleTarget
 from heteroscale.workload.arrivals import PS_PER_S
 
@@ -58,7 +59,7 @@ def roster(engines: RecordedEngines, nodes: tuple[Node, ...] = NODES) -> Roster:
         nodes=nodes,
         levels=("S0", "S1", "S2"),
         shapes={("chat", "decode", "H20"): H20},
-        start_up_ps=START_UP_PS,
+        start_ups=always(START_UP_PS / PS_PER_S),
         engines=engines,
         epoch_s=1000.0,
     )

@@ -101,6 +101,22 @@
     ctx.restore();
   }
 
+  // A dashed line where a fault struck, in every plot.
+  function drawFaults(u) {
+    const {ctx, bbox} = u, ratio = devicePixelRatio;
+    ctx.save();
+    ctx.strokeStyle = colour("red");
+    ctx.lineWidth = ratio;
+    ctx.globalAlpha = 0.5;
+    ctx.setLineDash([2 * ratio, 3 * ratio]);
+    for (const fault of run.faults ?? []) {
+      const x = Math.round(u.valToPos(run.start_s + fault.at_s, "x", true));
+      if (x < bbox.left || x > bbox.left + bbox.width) continue;
+      ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
+    }
+    ctx.restore();
+  }
+
   function drawChanges(u) {
     const {ctx, bbox} = u, ratio = devicePixelRatio;
     // Many changes get small marks and faint lines, so that the curves stay what is seen.
@@ -191,7 +207,7 @@
       tzDate: (x) => uPlot.tzDate(new Date(x * 1e3), "Etc/UTC"),
       // A style variable, so that the marks follow the page from light to dark.
       legend: {markers: {width: 0, fill: (u, i) => (i > 0 ? `var(--${colours[i - 1]})` : "none")}},
-      hooks: {draw: [(u) => { drawChanges(u); drawLimit(u, plot); }], setCursor: [(u) => tell(u, tip)]},
+      hooks: {draw: [(u) => { drawFaults(u); drawChanges(u); drawLimit(u, plot); }], setCursor: [(u) => tell(u, tip)]},
     }, [times, ...rowsOfPlot], holder);
     u.over.append(tip);
     u.over.addEventListener("mousedown", (event) => { pressed = event.clientX; });

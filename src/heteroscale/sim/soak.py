@@ -1,0 +1,136 @@
+"""Random small scenarios in which much goes wrong: a seed is a whole scenario, faults included.
+
+They are kept short of hardware, impatient and badly measured on purpose: what holds here on every
+tick holds in calmer places.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heteroscale.config.scenario import Scenario, parse_scenario
+from heteroscale.sim.fault_plan import random_faults
+
+#: of a scenario's random numbers, beside its seed
+_STREAM = 0x50AC
+#: the shortest and longest run, seconds
+DURATION_S = (2400, 7200)
+#: instances a role may have at most
+_MAXIMUM = 12
+
+
+def soak_scenario(seed: int) -> Scenario:
+    """Return the scenario of a seed, with the faults that strike it."""
+    chance = np.random.default_rng([seed, _STREAM])
+    duration_s = float(chance.integers(*DURATION_S))
+    file = {
+        "name": f"soak-{seed}",
+        "seed": seed,
+        "duration_s": duration_s,
+        "fleet": {"interval_s": _one(chance, (5.0, 15.0, 30.0))},
+        "service": _service(chance),
+        "traffic": {"generator": _traffic(chance, duration_s)},
+        "model": {"name": "moe-540b-a27b"},
+        "nodes": _nodes(chance),
+        "start_up": {
+            "image_pull_s": _one(chance, (0.0, 30.0, 120.0)),
+            "weights_s": _one(chance, (20.0, 120.0)),
+            "warm_up_s": _one(chance, (0.0, 45.0)),
+            "spread": _one(chance, (0.0, 0.3, 0.8)),
+            "fail_share": _one(chance, (0.0, 0.05, 0.3)),
+            "slow_share": _one(chance, (0.0, 0.1)),
+        },
+        "metrics": {
+            "scrape_interval_s": 15.0,
+            "window_s": _one(chance, (30.0, 60.0, 120.0)),
+            "jitter_s": _one(chance, (0.0, 5.0)),
+            "missing_share": _one(chance, (0.0, 0.0, 0.1, 0.4)),
+        },
+        "static_peak": {"search": False},
+    }
+    file["initial"] = {
+        "prefill": int(chance.integers(1, 5)),
+        "decode": int(chance.integers(1, 4)),
+    }
+    scenario = parse_scenario(json.dumps(file), f"soak-{seed}", Path())
+    return dataclasses.replace(scenario, faults=random_faults(duration_s, seed))
+
+
+def _one(chance: np.random.Generator, choices: Sequence[Any]) -> Any:
+    return choices[int(chance.integers(len(choices)))]
+
+
+def _service(chance: np.random.Generator) -> Mapping[str, Any]:
+    signal, target = _one(chance, (("tps", 3000.0), ("offered_tps", 3000.0)))
+    accelerators = [{"type": "H20", "gpus": 8}]
+    return {
+        "name": "chat",
+        "priority": 50,
+        "slo": {"ttft_s": 1.0, "tbt_s": 0.04, "quantile": 0.9},
+        "group": {
+            "within": _one(chance, ("S1", "S2")),
+            "roles": {
+                "prefill": {
+                    "share": _one(chance, (9, 1, 2)),
+                    "accelerators": accelerators,
+                    "min_replicas": 1,
+                    "max_replicas": _MAXIMUM,
+                },
+                "decode": {
+                    "share": _one(chance, (7, 1, 3)),
+                    "accelerators": accelerators,
+                    "min_replicas": 1,
+                    "max_replicas": int(chance.integers(4, _MAXIMUM + 1)),
+                },
+            },
+        },
+        "policy": {
+            "proportional": [{"signal": signal, "role": "decode", "target": target}],
+            "feedback": [{"signal": "ttft_s"}, {"signal": "tbt_s"}],
+            "guard": {
+                "stabilization_window_s": _one(chance, (60.0, 300.0)),
+                "cool_down_out_s": _one(chance, (0.0, 60.0)),
+                "cool_down_in_s": _one(chance, (60.0, 300.0)),
+            },
+        },
+        "lifecycle": {"observe_s": _one(chance, (60.0, 300.0))},
+    }
+
+
+def _traffic(chance: np.random.Generator, duration_s: float) -> Mapping[str, Any]:
+    bursts = [
+        {
+            "at_s": round(float(chance.uniform(0.0, duration_s - 1.0)), 3),
+            "duration_s": round(float(chance.uniform(30.0, 900.0)), 3),
+            "factor": _one(chance, (0.0, 0.2, 3.0, 6.0)),
+        }
+        for _ in range(int(chance.integers(4)))
+    ]
+    return {
+        "rate_rps": _one(chance, (0.05, 5.0, 15.0, 25.0)),
+        "gap_shape": _one(chance, (1.0, 0.3)),
+        "input": {"mean_tokens": _one(chance, (500, 3000)), "sigma": 0.6},
+        "output": {"mean_tokens": _one(chance, (100, 350)), "sigma": 0.6},
+        "bursts": sorted(bursts, key=lambda burst: float(burst["at_s"])),
+    }
+
+
+def _nodes(chance: np.random.Generator) -> list[Mapping[str, Any]]:
+    """Return one to three sub-clusters; the first has room for what is there at the start."""
+    names = ("one", "two", "three")[: int(chance.integers(1, 4))]
+    return [
+        {
+            "subcluster": name,
+            "accelerator": "H20",
+            "nodes": int(chance.integers(8, 16)),
+            "nodes_per_s0": 2,
+            "s0_per_s1": 4,
+        }
+        for name in names
+    ]
