@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from heteroscale.adapters.journal_file import JournalReader
 from heteroscale.app import Watcher, assemble, run_into, with_faults
 from heteroscale.config.fault_sections import KEYS, FaultKind, FaultSection
 from heteroscale.config.scenario_sections import StartUpSection
 from heteroscale.entities.snapshot import InstanceState
 from heteroscale.errors import ConfigError
+from heteroscale.journal.replay import replay
 from heteroscale.loop import TickReport
 from heteroscale.sim.fault_plan import RATES_PER_HOUR, random_faults
 from heteroscale.sim.result import FaultNote
@@ -149,6 +151,8 @@ def test_equal_seeds_break_equally_to_the_last_byte(tmp_path: Path) -> None:
     )
     assert one == other
     assert b'"faults": [' in one[Path("result.json")]
+    # Also where clocks jump and sub-clusters are cut off, the journal leads to every plan again.
+    assert replay(JournalReader(tmp_path / "one" / "journal").lines()).records == 240
 
 
 def test_a_random_plan_is_its_seeds_and_keeps_to_the_rates() -> None:
