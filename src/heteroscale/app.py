@@ -16,21 +16,23 @@ from pathlib import Path
 from heteroscale.adapters.journal_file import JournalFolder, JournalOptions
 from heteroscale.adapters.memory import MemoryStore
 from heteroscale.config.scenario import Scenario, load_faults
+from heteroscale.config.scenario_sections import TraceSection
 from heteroscale.entities.policy import FeedbackSpec, PolicySpec, ProportionalSpec
-from heteroscale.entities.service import FleetSpec
+from heteroscale.entities.service import FleetSpec, RolePath, ServiceSpec, Stage
 from heteroscale.entities.snapshot import Signal
 from heteroscale.errors import ConfigError, InvariantViolation, Problem
 from heteroscale.journal.recorder import JournalSink, Recorder
 from heteroscale.loop import ControlLoop
 from heteroscale.ports import MetricsSource, Subcluster
 from heteroscale.report.encode import result_json
+from heteroscale.report.figures import span_text
 from heteroscale.report.html import render
 from heteroscale.sim.checker import Checked
 from heteroscale.sim.fault_plan import random_faults
 from heteroscale.sim.faults import Faults
 from heteroscale.sim.ports import SimMetrics
-from heteroscale.sim.result import SimulationResult
-from heteroscale.sim.run import Progress, Run, Ticker
+from heteroscale.sim.result import Search, SimulationResult
+from heteroscale.sim.run import Progress, Run, RunRecord, Ticker
 from heteroscale.sim.soak import soak_scenario
 from heteroscale.sim.speed import performance_model
 from heteroscale.sim.static_peak import find_static_peak
@@ -43,6 +45,8 @@ REPORT_FILE = "report.html"
 JOURNAL_FOLDER = "journal"
 #: everything a run writes; a folder with anything else in it is not ours to replace
 _OURS = frozenset({RESULT_FILE, REPORT_FILE, JOURNAL_FOLDER})
+#: hidden folders beside it while a run is at work: what it writes, and what that replaces
+_UNFINISHED, _FORMER = "unfinished", "former"
 
 #: beyond any queue or latency; a number, since a journal can hold no infinity
 _NO_LIMIT = 1e12
@@ -53,20 +57,22 @@ RANDOM = "random"
 STATIC = "static"
 
 
-def _as_written(policy: PolicySpec) -> PolicySpec:
-    return policy
+def _as_written(service: ServiceSpec) -> PolicySpec:
+    return service.policy
 
 
-def _on_decode_tps_alone(policy: PolicySpec) -> PolicySpec:
-    return _on_one_signal(policy, Signal.TPS)
+def _on_decode_tps_alone(service: ServiceSpec) -> PolicySpec:
+    # Of the decode role whatever the anchor is: a service is not what its policy's name says else.
+    role = next(leaf.path for leaf in service.group.leaves() if leaf.stage is Stage.DECODE)
+    return _on_one_signal(service.policy, Signal.TPS, role)
 
 
-def _on_offered_tps_alone(policy: PolicySpec) -> PolicySpec:
-    return _on_one_signal(policy, Signal.OFFERED_TPS)
+def _on_offered_tps_alone(service: ServiceSpec) -> PolicySpec:
+    return _on_one_signal(service.policy, Signal.OFFERED_TPS, service.policy.anchor)
 
 
 #: name → what it makes of the service's own policy; STATIC beside them
-POLICIES: Mapping[str, Callable[[PolicySpec], PolicySpec]] = {
+POLICIES: Mapping[str, Callable[[ServiceSpec], PolicySpec]] = {
     "heteroscale": _as_written,
     "decode-tps": _on_decode_tps_alone,
     "offered-tps": _on_offered_tps_alone,
@@ -107,17 +113,52 @@ def simulate(
     watcher = watcher or Watcher()
     run = assemble(scenario, policy=policy, journal=journal, check=check)
     record = run.go(watcher.run)
+    result = dataclasses.replace(
+        record.result, trace_notes=_trace_notes(scenario.traffic.trace, record)
+    )
+    if policy != STATIC:
+        held = _held_by_operator(scenario.fleet)
+        result = dataclasses.replace(
+            result, mode=scenario.service.mode.value, held_by_operator=held
+        )
     wanted = scenario.static_peak.search if static_peak is None else static_peak
     if not wanted or policy == STATIC:
-        return record.result
+        return result
     model = performance_model(scenario.model, scenario.serving)
     peak = find_static_peak(scenario, model, record, watcher.search)
-    if peak is None:
-        return record.result
-    hours = record.result.simulated_s / 3600
+    hours = result.simulated_s / 3600
     return dataclasses.replace(
-        record.result, gpu_hours_static_peak=peak.gpus * hours, static_peak=peak.replicas
+        result,
+        gpu_hours_static_peak=peak.gpus * hours if peak.search is Search.FOUND else None,
+        static_peak=peak.replicas,
+        static_peak_search=peak.search,
+        static_peak_attainment=peak.attainment,
+        policy_attainment=peak.policy_attainment,
     )
+
+
+def _held_by_operator(fleet: FleetSpec) -> tuple[str, ...]:
+    """Return what the operator has stopped or fixed of the fleet's one service, in words."""
+    service = fleet.services[0]
+    stopped = {
+        "frozen": fleet.freeze,
+        "scale-out paused": service.pause.scale_out,
+        "scale-in paused": service.pause.scale_in,
+    }
+    pinned = (f"{role} pinned at {units}" for role, units in sorted(service.pin.items()))
+    return (*(words for words, is_so in stopped.items() if is_so), *pinned)
+
+
+def _trace_notes(trace: TraceSection | None, record: RunRecord) -> tuple[str, ...]:
+    """Return what was made of a trace beside playing it as it is, in words."""
+    if trace is None:
+        return ()
+    notes = {
+        f"trace at {trace.speedup:g}× speed": trace.speedup != 1.0,
+        f"trace repeated {trace.repeat:,} times": trace.repeat != 1,
+        f"trace cut at {span_text(record.result.simulated_s)}": record.cut,
+    }
+    return tuple(note for note, is_so in notes.items() if is_so)
 
 
 def assemble(
@@ -210,26 +251,25 @@ def with_policy(fleet: FleetSpec, policy: str) -> FleetSpec | None:
         rule = "must be one of " + ", ".join((*POLICIES, STATIC))
         raise ConfigError([Problem(path="--policy", rule=rule, value=policy)])
     services = tuple(
-        dataclasses.replace(service, policy=POLICIES[policy](service.policy))
-        for service in fleet.services
+        dataclasses.replace(service, policy=POLICIES[policy](service)) for service in fleet.services
     )
     return dataclasses.replace(fleet, services=services)
 
 
-def _on_one_signal(policy: PolicySpec, signal: Signal) -> PolicySpec:
-    """Return a policy that follows one throughput of the anchor, believes it, and knows no other.
+def _on_one_signal(policy: PolicySpec, signal: Signal, role: RolePath) -> PolicySpec:
+    """Return a policy that follows one throughput of one role, believes it, and knows no other.
 
-    Its target is the one the service gives for the anchor's tokens/s, served or offered.
+    Its target is the one the service gives for the role's tokens/s, served or offered.
     """
     targets = [
         one.target
         for one in policy.proportional
-        if one.role == policy.anchor and one.signal in (Signal.TPS, Signal.OFFERED_TPS)
+        if one.role == role and one.signal in (Signal.TPS, Signal.OFFERED_TPS)
     ]
     if not targets:
-        rule = f"needs a proportional target in tokens/s for {policy.anchor}, and there is none"
+        rule = f"needs a proportional target in tokens/s for {role}, and there is none"
         raise ConfigError([Problem(path="--policy", rule=rule)])
-    only = ProportionalSpec(signal=signal, role=policy.anchor, target=targets[0])
+    only = ProportionalSpec(signal=signal, role=role, target=targets[0])
     trust = dataclasses.replace(
         policy.trust,
         queue_high=_NO_LIMIT,
@@ -285,25 +325,60 @@ def run_into(
 
 
 @contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
+def _whole_folder(wanted: Path) -> Iterator[Path]:
     """Yield a folder beside the wanted one that takes its place when nothing was raised."""
-    unfinished = folder.parent / f".{folder.name}.unfinished-{os.getpid()}"
-    former = folder.parent / f".{folder.name}.former-{os.getpid()}"
-    _check_replaceable(folder)
     try:
+        # A link to a folder stays a link; what it points to is replaced.
+        folder = wanted.resolve()
+        _check_replaceable(folder)
+        unfinished = _beside(folder, _UNFINISHED, os.getpid())
+        former = _beside(folder, _FORMER, os.getpid())
+        _clear_leftovers(folder)
         unfinished.mkdir(parents=True)
-    except OSError as error:
-        raise _refused(folder, f"cannot be written: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # older Pythons: RuntimeError for a loop of links
+        raise _unwritable(wanted, error) from error
     try:
         yield unfinished
         if folder.exists():
             folder.rename(former)
         unfinished.rename(folder)
     except OSError as error:
-        raise _refused(folder, f"cannot be written: {error.strerror or error}") from error
+        raise _unwritable(wanted, error) from error
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.rmtree(former, ignore_errors=True)
+
+
+def _beside(folder: Path, what: str, process: int) -> Path:
+    return folder.parent / f".{folder.name}.{what}-{process}"
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what runs into this folder left that were killed before they could."""
+    if not folder.parent.is_dir():
+        return
+    for path in sorted(folder.parent.iterdir()):
+        for what in (_UNFINISHED, _FORMER):
+            process = path.name.removeprefix(_beside(folder, what, 0).name[:-1])
+            if process == path.name or not process.isdecimal() or _is_running(int(process)):
+                continue
+            if what == _FORMER and not folder.exists():
+                path.rename(folder)
+            else:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    """Return whether another process of that number runs; ours has left nothing yet."""
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -315,6 +390,11 @@ def _check_replaceable(folder: Path) -> None:
     if others:
         rule = f"must be empty, absent or a former run's: it also holds {', '.join(others[:3])}"
         raise _refused(folder, rule)
+
+
+def _unwritable(folder: Path, error: OSError | RuntimeError) -> ConfigError:
+    why = getattr(error, "strerror", None) or error
+    return _refused(folder, f"cannot be written: {why}")
 
 
 def _refused(folder: Path, rule: str) -> ConfigError:

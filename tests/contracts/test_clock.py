@@ -52,7 +52,7 @@ def test_offsets_are_seconds_east_of_utc(
 
 
 @pytest.mark.parametrize("timezone", ["Mars/Olympus", "", "../etc/passwd"])
-def test_an_unknown_zone_is_the_operators_to_fix(timezone: str) -> None:
+def test_an_unknown_zone_is_the_operators_to_fix(clock: Clock, timezone: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        WallClock().utc_offset_s(timezone, SPRING_S)
+        clock.utc_offset_s(timezone, SPRING_S)
     assert [(one.path, one.value) for one in caught.value.problems] == [("timezone", timezone)]

@@ -44,7 +44,6 @@ FULL = FleetState(
             scale_out_until_s=1_700_000_180.0,
             scale_in_until_s=1_700_000_600.1,
             restores=2,
-            restored_s=5.0,
             feedback={"ttft_s": FeedbackState(step_to=8.0, step_until_s=30.0, low_since_s=None)},
             ratio={"prefill": 9, "decode": 7},
             ratio_until_s=40.0,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,9 +16,11 @@ from heteroscale.adapters.memory import MemoryJournal
 from heteroscale.app import STATIC, Watcher, assemble, run_into, simulate, with_policy
 from heteroscale.config.scenario import Scenario, with_trace
 from heteroscale.entities.policy import ProportionalSpec
+from heteroscale.entities.service import Mode, Pause
 from heteroscale.entities.snapshot import Signal
 from heteroscale.errors import ConfigError
 from heteroscale.journal.replay import replay
+from heteroscale.sim.result import Search
 from tests.unit.sim.small import small
 
 
@@ -73,6 +77,61 @@ def test_a_former_run_is_replaced(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_a_link_to_a_folder_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    for _ in range(2):
+        into(tmp_path / "link", small(duration_s=60.0))
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "there"]
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "there" / "result.json").is_file()
+
+
+def test_a_link_that_leads_to_itself_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("link")
+    with pytest.raises(ConfigError, match="--out: "):
+        into(tmp_path / "link", small(duration_s=60.0))
+
+
+def ended_process() -> int:
+    """Return the number of a process that has just ended."""
+    process = os.fork()
+    if process == 0:
+        os._exit(0)
+    os.waitpid(process, 0)
+    return process
+
+
+def test_what_killed_runs_left_is_cleared_and_what_runs_is_not(tmp_path: Path) -> None:
+    gone, parent = ended_process(), os.getppid()
+    left = [
+        f".run.unfinished-{gone}",
+        f".run.unfinished-{os.getpid()}",
+        f".run.former-{gone}",
+        f".run.unfinished-{parent}",
+        ".run.unfinished-notes",
+        f".other.unfinished-{gone}",
+    ]
+    (tmp_path / "run").mkdir()
+    for name in left:
+        (tmp_path / name).mkdir()
+    into(tmp_path / "run", small(duration_s=60.0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*left[3:], "run"])
+
+
+def test_a_former_run_that_a_killed_one_had_put_aside_comes_back(tmp_path: Path) -> None:
+    former = into(tmp_path / "run", small(duration_s=60.0))
+    (tmp_path / "run").rename(tmp_path / f".run.former-{ended_process()}")
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        into(tmp_path / "run", small(duration_s=60.0), Watcher(run=stop))
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    assert (tmp_path / "run" / "result.json").read_text("utf-8") == former
+
+
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ConfigError, match="it also holds thesis"):
@@ -127,6 +186,70 @@ def test_the_static_peak_is_searched_when_asked_for() -> None:
     assert simulate(small(duration_s=60.0), policy=STATIC, static_peak=True).static_peak == {}
 
 
+def with_service(scenario: Scenario, **changes: Any) -> Scenario:
+    service = dataclasses.replace(scenario.service, **changes)
+    fleet = dataclasses.replace(scenario.fleet, services=(service,))
+    return dataclasses.replace(scenario, fleet=fleet)
+
+
+def test_what_the_search_came_to_is_in_the_result() -> None:
+    found = simulate(small(duration_s=600.0), static_peak=True)
+    assert found.static_peak_search is Search.FOUND
+    assert found.policy_attainment is not None
+    assert (found.static_peak_attainment or 0.0) >= found.policy_attainment
+    assert simulate(small(duration_s=60.0), static_peak=False).static_peak_search is (
+        Search.NOT_SEARCHED
+    )
+
+
+def test_a_service_that_only_observes_says_so_and_counts_what_was_not_sent() -> None:
+    scenario = with_service(
+        small(initial={"prefill": 9, "decode": 7}), mode=Mode.OBSERVE, pause=Pause(scale_out=True)
+    )
+    result = simulate(scenario, static_peak=False)
+    assert (result.mode, result.held_by_operator) == ("observe", ("scale-out paused",))
+    assert result.actions == 0
+    assert 0 < result.ticks_not_sent <= result.ticks
+    acting = simulate(small(initial={"prefill": 9, "decode": 7}), static_peak=False)
+    assert (acting.mode, acting.held_by_operator, acting.ticks_not_sent) == ("enforce", (), 0)
+    assert acting.actions > 0
+
+
+def test_a_frozen_fleet_and_a_pinned_role_are_named() -> None:
+    pinned = with_service(small(duration_s=60.0), pin={"decode": 3})
+    frozen = dataclasses.replace(pinned, fleet=dataclasses.replace(pinned.fleet, freeze=True))
+    assert simulate(frozen, static_peak=False).held_by_operator == ("frozen", "decode pinned at 3")
+    # Nothing scales a static fleet, so nothing of that says anything about its run.
+    assert simulate(frozen, policy=STATIC).held_by_operator == ()
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "changes", "notes"),
+    [
+        pytest.param(None, {}, (), id="as it is"),
+        pytest.param(
+            None,
+            {"speedup": 2.0, "repeat": 3},
+            ("trace at 2× speed", "trace repeated 3 times"),
+            id="faster and repeated",
+        ),
+        pytest.param(60.0, {}, ("trace cut at 60 s",), id="cut"),
+        pytest.param(180.0, {}, (), id="a run that is longer than its trace"),
+    ],
+)
+def test_what_was_made_of_a_trace_is_said(
+    tmp_path: Path, duration_s: float | None, changes: dict[str, Any], notes: tuple[str, ...]
+) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrival_s,input_tokens,output_tokens\n0.5,100,10\n100.0,100,10\n")
+    scenario = with_trace(small(), trace)
+    section = scenario.traffic.trace
+    assert section is not None
+    traffic = scenario.traffic.model_copy(update={"trace": section.model_copy(update=changes)})
+    scenario = dataclasses.replace(scenario, traffic=traffic, duration_s=duration_s)
+    assert simulate(scenario, static_peak=False).trace_notes == notes
+
+
 def test_the_loops_evidence_goes_to_the_journal() -> None:
     journal = MemoryJournal()
     assemble(small(duration_s=300.0), journal=journal).go()
@@ -145,6 +268,20 @@ def test_policies_by_name() -> None:
         assert policy.proportional == (
             ProportionalSpec(signal=signal, role="decode", target=3000.0),
         )
+
+
+def test_decode_tps_follows_decode_whatever_the_anchor_is() -> None:
+    service = small().service
+    targets = (
+        ProportionalSpec(signal=Signal.OFFERED_TPS, role="prefill", target=20_000.0),
+        ProportionalSpec(signal=Signal.TPS, role="decode", target=3000.0),
+    )
+    other = dataclasses.replace(service.policy, anchor="prefill", proportional=targets)
+    changed = with_policy(with_service(small(), policy=other).fleet, "decode-tps")
+    assert changed is not None
+    policy = changed.services[0].policy
+    assert policy.proportional == (targets[1],)
+    assert policy.anchor == "prefill"
 
 
 def test_an_unknown_policy_is_never_a_default() -> None:

@@ -6,13 +6,14 @@ the last segment short; what was flushed before it can still be read.
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 import msgspec
 
@@ -64,7 +65,7 @@ class JournalFolder:
         """
         self._folder = folder
         self._options = options or JournalOptions()
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
         #: kept, and not compressed yet
         self._lines = bytearray()
@@ -100,62 +101,88 @@ class JournalFolder:
 
     def append(self, line: bytes) -> None:
         """Keep one line."""
+        kept = 0
         try:
             file = self._file or self._open()
+            kept = self._written
             self._lines += line
             if self._options.durable:
                 self._pack(file)
                 self._write(file, self._deflate.flush(zlib.Z_SYNC_FLUSH))
-                file.flush()
             elif len(self._lines) >= _PACK_BYTES:
                 self._pack(file)
             self._fresh = False
             if self._written >= self._options.segment_bytes:
-                self.close()
-                self._drop_old()
+                self._finish(file)
         except OSError:
-            self._abandon()
+            self._abandon(kept)
             raise
+        if self._file is None:
+            self._drop_old()
 
     def close(self) -> None:
         """Finish the segment; a later line opens the next one."""
         if self._file is None:
             return
-        file, self._file = self._file, None
-        self._fresh = True
-        with file:
-            self._pack(file)
-            file.write(self._deflate.flush())
+        kept = self._written
+        try:
+            self._finish(self._file)
+        except OSError:
+            self._abandon(kept)
+            raise
 
-    def _open(self) -> BinaryIO:
-        file = self._file = (self._folder / _NAME.format(self._next)).open("xb")
+    def _finish(self, file: FileIO) -> None:
+        self._pack(file)
+        self._write(file, self._deflate.flush())
+        file.close()
+        self._file = None
+        self._fresh = True
+
+    def _open(self) -> FileIO:
+        # unbuffered: what could not be written must not be written later behind our back
+        path = self._folder / _NAME.format(self._next)
+        file = self._file = path.open("xb", buffering=0)
         self._next += 1
         self._deflate = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
         self._lines.clear()
         self._written = 0
         return file
 
-    def _pack(self, file: BinaryIO) -> None:
+    def _pack(self, file: FileIO) -> None:
         self._write(file, self._deflate.compress(self._lines))
         self._lines.clear()
 
-    def _write(self, file: BinaryIO, content: bytes) -> None:
-        file.write(content)
+    def _write(self, file: FileIO, content: bytes) -> None:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[file.write(rest) :]
         self._written += len(content)
 
     def _drop_old(self) -> None:
+        """Remove the oldest; one that cannot be removed costs space, not the line just kept."""
         if self._options.segments is not None:
             # the segment to come counts too
             for path in _segments(self._folder)[: 1 - self._options.segments or None]:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink()
 
-    def _abandon(self) -> None:
-        """Leave the segment as it is: what was flushed can be read, the next line opens another."""
+    def _abandon(self, kept: int) -> None:
+        """Leave the segment with the bytes that were kept: they can be read, a lost line cannot.
+
+        The next line opens another segment; one without a line would only push out an old one.
+        """
         file, self._file = self._file, None
         self._fresh = True
-        if file is not None:
-            with suppress(OSError):
-                file.close()
+        if file is None:
+            return
+        with suppress(OSError):
+            file.close()
+        with suppress(OSError):
+            path = Path(file.name)
+            if kept:
+                os.truncate(path, kept)
+            else:
+                path.unlink()
 
 
 class JournalReader:

@@ -1,25 +1,46 @@
 """The one place where an error becomes a line on stderr and an exit code.
 
-2 = the operator can fix it (every problem is printed), 1 = anything else of ours, 130 = Ctrl-C.
-Anything not raised on purpose keeps its traceback.
+2 = the operator can fix it (every problem is printed), 1 = anything else of ours or of the system's
+files, 130 = Ctrl-C, 143 = SIGTERM. Anything not raised on purpose keeps its traceback.
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
 
-import typer
+from typer import Exit
 from typer.core import TyperGroup
 
 from heteroscale.errors import ConfigError, HeteroScaleError
 
 EXIT_FAILED = 1
 EXIT_CONFIG = 2
-#: 128 + SIGINT, as shells count
+#: 128 + SIGINT and 128 + SIGTERM, as shells count
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: what Ctrl-C undoes is undone."""
+
+
+@contextmanager
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Make SIGTERM what Ctrl-C is inside, so that nothing half-written stays behind."""
+
+    def stop(*_: object) -> NoReturn:
+        raise Terminated
+
+    former = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 @contextmanager
@@ -29,13 +50,31 @@ def exit_on_error() -> Iterator[None]:
         yield
     except ConfigError as error:
         print(error, file=sys.stderr)
-        raise typer.Exit(EXIT_CONFIG) from None
+        raise Exit(EXIT_CONFIG) from None
     except HeteroScaleError as error:
         print(f"heteroscale: {error}", file=sys.stderr)
-        raise typer.Exit(EXIT_FAILED) from None
+        raise Exit(EXIT_FAILED) from None
+    except OSError as error:
+        _tell(error)
+        raise Exit(EXIT_FAILED) from None
+    except Terminated:
+        print("heteroscale: terminated", file=sys.stderr)
+        raise Exit(EXIT_TERMINATED) from None
     except KeyboardInterrupt:
         print("heteroscale: interrupted", file=sys.stderr)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        raise Exit(EXIT_INTERRUPTED) from None
+
+
+def _tell(error: OSError) -> None:
+    """Say which file it was; who closed the pipe that we write to knows already."""
+    if error.filename is None:
+        # A file has a name, a stream has none. What is still buffered can go nowhere: no second
+        # complaint when the interpreter ends.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        where = error.filename or "standard output"
+        print(f"heteroscale: {where}: {error.strerror or error}", file=sys.stderr)
 
 
 class Commands(TyperGroup):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,10 +14,12 @@ from rich.console import Console
 from rich.table import Table
 
 from heteroscale.adapters.journal_file import JournalReader
+from heteroscale.cli.journals import opened
 from heteroscale.cli.root import app
 from heteroscale.entities.snapshot import Reading
 from heteroscale.errors import ConfigError, Problem
-from heteroscale.journal.explain import Explanation, explanation
+from heteroscale.journal.explain import Explanation, explanation, moment
+from heteroscale.journal.replay import intact
 
 #: tables must not be cut where output goes into a file
 _WIDTH = 110
@@ -32,13 +35,13 @@ def explain(
         str,
         typer.Option(
             help="When: ISO 8601 (UTC if it names no zone), epoch seconds, or +SECONDS after the"
-            " journal's start."
+            " start of the run, one interval before its first tick."
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Tell one decision: what was seen, what each step made of it, what was done."""
-    reader = JournalReader(journal)
+    reader = opened(journal)
     at_s = instant(at, reader)
     told = explanation(reader.lines(reader.segment_at(at_s)), service, at_s)
     if as_json:
@@ -51,20 +54,39 @@ def instant(text: str, reader: JournalReader) -> float:
     """Return an instant written in one of the three ways, in epoch seconds.
 
     Raises:
-        ConfigError: it is none of them.
+        ConfigError: it is none of them, or beyond any calendar.
     """
+    at_s = _instant(text, reader)
     try:
-        if text.startswith("+"):
-            return (reader.start_s() or 0.0) + float(text)
-        return float(text)
+        if at_s is not None:
+            moment(at_s)
+            return at_s
+    except (OverflowError, ValueError, OSError):
+        pass
+    rule = "must be ISO 8601, epoch seconds, or +SECONDS after the start of the run"
+    raise ConfigError([Problem(path="--at", rule=rule, value=text)])
+
+
+def _instant(text: str, reader: JournalReader) -> float | None:
+    try:
+        if not text.startswith("+"):
+            return float(text)
+        # A sum of epoch seconds may end a rounding below the tick that is meant.
+        at_s = start_s(reader) + float(text)
+        return at_s + 2 * math.ulp(at_s)
     except ValueError:
         pass
     try:
         written = datetime.fromisoformat(text)
-    except ValueError:
-        rule = "must be ISO 8601, epoch seconds, or +SECONDS after the journal's start"
-        raise ConfigError([Problem(path="--at", rule=rule, value=text)]) from None
-    return (written if written.tzinfo else written.replace(tzinfo=UTC)).timestamp()
+        return (written if written.tzinfo else written.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        return None
+
+
+def start_s(reader: JournalReader) -> float:
+    """Return when the run of a journal started: its first tick comes one interval later."""
+    first = next(intact(reader.lines()), None)
+    return 0.0 if first is None else first.record.now_s - first.fleet.interval_s
 
 
 def _show(told: Explanation, console: Console) -> None:

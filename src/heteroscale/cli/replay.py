@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from heteroscale.adapters.journal_file import JournalReader
+from heteroscale.cli.errors import EXIT_FAILED
+from heteroscale.cli.journals import opened
 from heteroscale.cli.root import app
 from heteroscale.journal.explain import moment
 from heteroscale.journal.replay import ReplayReport
@@ -23,11 +26,14 @@ def replay(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Compute every plan of a journal again; exit 1 at the first record that differs."""
-    reader = JournalReader(journal)
+    reader = opened(journal)
     report = replayed(reader.lines())
     print(_as_json(report, reader) if as_json else _as_text(report, reader))
     if report.fault is not None:
         raise report.fault
+    if report.records == 0:
+        print(f"heteroscale: {journal}: holds no records", file=sys.stderr)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _as_text(report: ReplayReport, reader: JournalReader) -> str:

@@ -80,20 +80,28 @@ def simulate(
         print(text, end="")
     console = Console(stderr=as_json)
     console.print(summary(result))
-    console.print(f"report: {out / REPORT_FILE}", soft_wrap=True, highlight=False)
+    # A folder's name may hold brackets: it is no markup.
+    report = f"report: {out / REPORT_FILE}"
+    console.print(report, soft_wrap=True, highlight=False, markup=False)
 
 
 @contextmanager
 def _shown_progress() -> Iterator[Watcher]:
-    """Yield who draws the progress bar, on stderr; it is gone when the run is over."""
+    """Yield who draws the progress bar, on stderr; it is gone when the run is over.
+
+    Where stderr is no terminal nothing is drawn.
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[what]}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("compiling the simulator", total=None, what="(first run only)")
+    console = Console(stderr=True)
+    hidden = not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
+        # The first run ever compiles the simulator here, later ones load it.
+        task = progress.add_task("preparing the simulator", total=None, what="")
 
         def simulated(done_s: float, total_s: float | None) -> None:
             what = f"{done_s / 3600:.1f} h" + (f" of {total_s / 3600:.0f} h" if total_s else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,9 @@ import typer
 
 from heteroscale.cli.root import app
 from heteroscale.config.check import check_file
+from heteroscale.entities.service import FleetSpec
 from heteroscale.errors import ConfigError, Problem
+from heteroscale.sim.check import faults_of
 
 
 @app.command()
@@ -22,8 +25,24 @@ def validate(
     problems: list[Problem] = []
     for file in files:
         try:
-            print(f"{file}: ok ({check_file(file)})")
+            print(f"{file}: ok ({_checked(file)})")
         except ConfigError as error:
             problems.extend(error.problems)
     if problems:
         raise ConfigError(problems)
+
+
+def _checked(file: Path) -> str:
+    """Return what a file without a fault holds, e.g. "4 services".
+
+    Raises:
+        ConfigError: with every problem in the file.
+    """
+    held = check_file(file)
+    if isinstance(held, FleetSpec):
+        count = len(held.services)
+        return "1 service" if count == 1 else f"{count} services"
+    faults = faults_of(held)
+    if faults:
+        raise ConfigError([dataclasses.replace(fault, file=str(file)) for fault in faults])
+    return f"scenario {held.name}"

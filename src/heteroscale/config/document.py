@@ -22,7 +22,8 @@ Place = tuple[str | int, ...]
 MAX_DEPTH = 40
 MAX_VALUES = 500_000
 
-_INT = re.compile(r"[-+]?[0-9]{1,18}")
+#: wider than any bound, so that a number beyond one is told as it was written
+_INT = re.compile(r"[-+]?[0-9]{1,60}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _WORDS: Mapping[str, object] = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),

@@ -13,7 +13,6 @@ from pydantic import Field
 
 from heteroscale.config.fields import (
     Count,
-    NonNegative,
     Part,
     Positive,
     Section,
@@ -21,6 +20,11 @@ from heteroscale.config.fields import (
     need,
     optional,
 )
+
+#: what is reached of a data sheet: below a hundredth step times leave every range that makes sense
+Reached = Annotated[float, Field(ge=0.01, le=1)]
+#: host time of a step, or of a sequence in it
+HostTime = Annotated[float, Field(ge=0, le=1)]
 
 
 class WeightTypeName(StrEnum):
@@ -76,13 +80,15 @@ class EfficiencySection(Section):
     Beside measured times only host_s, sequence_s and the occupancies have a say.
     """
 
-    compute: Part | None = optional(None, "share of the FLOP/s")
-    weight_bandwidth: Part | None = optional(None, "share of the memory bandwidth, reading weights")
-    kv_bandwidth: Part | None = optional(None, "share of the memory bandwidth, reading KV")
-    all_reduce_bandwidth: Part | None = optional(None, "share of the one-way interconnect")
-    all_reduce_s: NonNegative | None = optional(None, "one small all-reduce")
-    host_s: NonNegative | None = optional(None, "host work of a batch or step, no kernel running")
-    sequence_s: NonNegative | None = optional(None, "cost of each sequence of a decode step")
+    compute: Reached | None = optional(None, "share of the FLOP/s")
+    weight_bandwidth: Reached | None = optional(
+        None, "share of the memory bandwidth, reading weights"
+    )
+    kv_bandwidth: Reached | None = optional(None, "share of the memory bandwidth, reading KV")
+    all_reduce_bandwidth: Reached | None = optional(None, "share of the one-way interconnect")
+    all_reduce_s: HostTime | None = optional(None, "one small all-reduce")
+    host_s: HostTime | None = optional(None, "host work of a batch or step, no kernel running")
+    sequence_s: HostTime | None = optional(None, "cost of each sequence of a decode step")
     memory: Part | None = optional(None, "share of GPU memory for weights and KV")
     prefill_occupancy: Part | None = optional(None, "SM activity ÷ utilization of prefill")
     decode_occupancy: Part | None = optional(None, "SM activity ÷ utilization of decode")

@@ -320,6 +320,9 @@ class LifecycleSection(Section):
     gate_timeout_s: NonNegative = given(
         LifecycleSpec, "gate_timeout_s", "readiness gate: longest time newcomers are held"
     )
+    pending_timeout_s: NonNegative = given(
+        LifecycleSpec, "pending_timeout_s", "an instance without a node by then is called off"
+    )
 
     def entity(self) -> LifecycleSpec:
         """Return the frozen entity."""

@@ -41,6 +41,8 @@ _SERVICE_RULES = """\
 - `accelerators[0].capacity` is 1.0. `nodes` > 1 needs `within`, and only then may it be written.
 - Every `within` is one of `fleet.levels` and not wider than the one around it
   (group ⊇ role ⊇ nested role ⊇ the nodes of one instance).
+- `fleet.interval_s` ≤ 30, or an eighth of the shortest stabilization window if that is longer: with
+  ticks further apart it never fills, so nothing is ever scaled in.
 - `policy` has at least one of `proportional`, `feedback` and `schedules`.
 - `anchor`, `proportional[].role`, and the keys of `schedules[].replicas` and `pin` are leaf roles
   by path (`prefill/ffn`). The keys of `schedules[].ratio` and `ratio.online.capacity_tps` are

@@ -5,16 +5,20 @@ They read a tolerant view, so that one wrong number somewhere does not hide ever
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from heteroscale.config.fields import default_of
 from heteroscale.config.policy_rules import leaf_rule, policy_rules, repeated
 from heteroscale.config.services import DEFAULT_LEVELS, stage_of
 from heteroscale.config.view import Fault, View
-from heteroscale.entities.service import RoleSpec, Stage
+from heteroscale.entities.policy import GuardSpec
+from heteroscale.entities.service import FleetSpec, RoleSpec, Stage
+from heteroscale.policy.window import gap_limit_s
 
 _MIN_DEFAULT: int = default_of(RoleSpec, "min_replicas")
 _MAX_DEFAULT: int = default_of(RoleSpec, "max_replicas")
+_INTERVAL_DEFAULT: float = default_of(FleetSpec, "interval_s")
+_WINDOW_DEFAULT: float = default_of(GuardSpec, "stabilization_window_s")
 #: keys of a role that only mean something where instances are
 _LEAF_KEYS = ("accelerators", "min_replicas", "max_replicas")
 
@@ -24,6 +28,7 @@ def fleet_rules(file: View) -> Iterator[Fault]:
     levels = levels_of(file.at("fleet"))
     yield from repeated(file.at("fleet", "levels").items())
     services = tuple(file.at("services").items())
+    yield from interval_rules(file.at("fleet", "interval_s"), services)
     for service in services:
         yield from service_rules(service, levels)
     yield from repeated(service.at("name") for service in services)
@@ -37,6 +42,31 @@ def levels_of(fleet: View) -> tuple[str, ...] | None:
     names = tuple(item.text() for item in levels.items())
     known = tuple(name for name in names if name is not None)
     return known if known and len(known) == len(names) else None
+
+
+def interval_rules(interval: View, services: Iterable[View]) -> Iterator[Fault]:
+    """Yield a fault where ticks are so far apart that some stabilization window never fills.
+
+    Every window bears one missed tick.
+    """
+    interval_s = interval.number(_INTERVAL_DEFAULT)
+    windows = [
+        (window_s, service.at("name").text() or "a service")
+        for service in services
+        if (window_s := _window_s(service))
+    ]
+    if interval_s is None or not windows:
+        return
+    window_s, name = min(windows)
+    most_s = gap_limit_s(window_s) / 2
+    if interval_s > most_s:
+        rule = f"must be ≤ {most_s:g}: the stabilization window of {name} ({window_s:g} s)"
+        yield Fault(view=interval, rule=f"{rule} would never fill with ticks further apart")
+
+
+def _window_s(service: View) -> float | None:
+    """Return the stabilization window in force; None = unknown, 0 = none."""
+    return service.at("policy", "guard", "stabilization_window_s").number(_WINDOW_DEFAULT)
 
 
 def service_rules(service: View, levels: tuple[str, ...] | None) -> Iterator[Fault]:

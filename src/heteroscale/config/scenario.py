@@ -137,6 +137,9 @@ def load_faults(path: Path, scenario: Scenario) -> tuple[FaultSection, ...]:
 def with_trace(scenario: Scenario, trace: Path | None) -> Scenario:
     """Return a scenario that is ready to run: `trace`, where given, takes the place of its traffic.
 
+    A trace in place of other traffic brings its own length; one in place of a trace is cut where
+    the scenario says.
+
     Raises:
         ConfigError: the trace cannot be read, or the scenario needs one and none is given.
     """
@@ -150,7 +153,10 @@ def with_trace(scenario: Scenario, trace: Path | None) -> Scenario:
     if fault:
         raise ConfigError([Problem(path="--trace", rule=fault, value=str(trace))])
     section = (own or TraceSection()).model_copy(update={"path": str(trace)})
-    return dataclasses.replace(scenario, traffic=TrafficSection(trace=section))
+    duration_s = None if own is None else scenario.duration_s
+    return dataclasses.replace(
+        scenario, traffic=TrafficSection(trace=section), duration_s=duration_s
+    )
 
 
 def is_built_in_curve(curve: str) -> bool:

@@ -6,7 +6,13 @@ from collections.abc import Iterator
 
 from heteroscale.config.fault_sections import fault_rules
 from heteroscale.config.policy_rules import leaf_rule
-from heteroscale.config.rules import leaf_roles, levels_of, service_rules, within_bounds
+from heteroscale.config.rules import (
+    interval_rules,
+    leaf_roles,
+    levels_of,
+    service_rules,
+    within_bounds,
+)
 from heteroscale.config.services import stage_of
 from heteroscale.config.view import Fault, View
 from heteroscale.entities.service import Stage
@@ -26,6 +32,7 @@ def scenario_rules(file: View) -> Iterator[Fault]:
     if levels and len(levels) != _LEVELS:
         rule = f"must have {_LEVELS} entries: the simulated network has three levels of switches"
         yield Fault(view=file.at("fleet", "levels"), rule=rule, shown=False)
+    yield from interval_rules(file.at("fleet", "interval_s"), (file.at("service"),))
     yield from service_rules(file.at("service"), levels)
     yield from _traffic_rules(file)
     yield from _model_rules(file.at("model"))

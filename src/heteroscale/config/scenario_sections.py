@@ -13,10 +13,7 @@ from heteroscale.config.fault_sections import FaultSection
 from heteroscale.config.fields import (
     Band,
     Count,
-    CountOrZero,
     Name,
-    NonNegative,
-    Positive,
     Section,
     Share,
     Text,
@@ -29,7 +26,15 @@ from heteroscale.config.services import FleetSection, ServiceSection
 
 #: int64 picoseconds end after 106 days.
 MAX_RUN_S = 100 * 86_400
-Duration = Annotated[float, Field(gt=0, le=MAX_RUN_S)]
+Duration = Annotated[float, Field(ge=1, le=MAX_RUN_S)]
+#: at which something is done again and again: finer than a millisecond no run would end
+Every = Annotated[float, Field(ge=1e-3, le=MAX_RUN_S)]
+#: a moment or a delay inside a run
+Moment = Annotated[float, Field(ge=0, le=MAX_RUN_S)]
+Rate = Annotated[float, Field(gt=0, le=1_000_000)]
+Factor = Annotated[float, Field(ge=0, le=1_000_000)]
+#: beyond these the gaps of a gamma distribution are one endless burst, or a metronome
+GapShape = Annotated[float, Field(ge=0.05, le=100)]
 Tokens = Annotated[float, Field(ge=1, le=10_000_000)]
 #: of a lognormal; 4 already spreads lengths over seven orders of magnitude
 Sigma = Annotated[float, Field(ge=0, le=4)]
@@ -59,13 +64,13 @@ class RateCurveSection(Section):
     """Traffic that follows a curve of the day, with lognormal lengths."""
 
     curve: Text = optional("paper_day", "name of a built-in curve, or path of a curve file (*.csv)")
-    peak_rps: Positive = need("requests/s where the curve is highest")
+    peak_rps: Rate = need("requests/s where the curve is highest")
     input_tokens_mean: Tokens = need("mean prompt length over the day")
     output_tokens_mean: Tokens = need("mean answer length")
     input_sigma: Sigma = optional(0.6, "sigma of the lognormal prompt length")
     output_sigma: Sigma = optional(0.6, "sigma of the lognormal answer length")
     follow_mix: bool = optional(True, "whether prompt length follows the curve's prefill : decode")
-    gap_shape: Positive = optional(1.0, "gamma shape of the gaps; 1 = Poisson, less = burstier")
+    gap_shape: GapShape = optional(1.0, "gamma shape of the gaps; 1 = Poisson, less = burstier")
 
 
 class TraceSection(Section):
@@ -77,8 +82,8 @@ class TraceSection(Section):
     format: Annotated[TraceFormatName, Field(strict=False)] = optional(
         TraceFormatName.AUTO, "auto, azure, mooncake or csv"
     )
-    speedup: Positive = optional(1.0, "gaps are divided by it")
-    repeat: Count = optional(1, "copies one after another")
+    speedup: Annotated[float, Field(ge=1e-6, le=1e6)] = optional(1.0, "gaps are divided by it")
+    repeat: Annotated[int, Field(ge=1, le=10_000)] = optional(1, "copies one after another")
 
 
 class LengthSection(Section):
@@ -91,24 +96,26 @@ class LengthSection(Section):
 class DriftSection(Section):
     """Prompt length times exp(amplitude · sin(2π(t − phase_s) / period_s))."""
 
-    amplitude: NonNegative = need("of the logarithm; 0.1 swings by about 10 %")
+    amplitude: Annotated[float, Field(ge=0, le=4)] = need(
+        "of the logarithm; 0.1 swings by about 10 %"
+    )
     period_s: Annotated[float, Field(ge=60)] = need("length of one swing")
-    phase_s: NonNegative = optional(0.0, "shift of the swing's start")
+    phase_s: Moment = optional(0.0, "shift of the swing's start")
 
 
 class BurstSection(Section):
     """A time in which requests come faster or slower."""
 
-    at_s: NonNegative = need("start, after the start of the run")
-    duration_s: Positive = need("length")
-    factor: NonNegative = need("times the rate without it")
+    at_s: Moment = need("start, after the start of the run")
+    duration_s: Every = need("length")
+    factor: Factor = need("times the rate without it")
 
 
 class StepSection(Section):
     """A rate that changes for good."""
 
-    at_s: NonNegative = need("when, after the start of the run")
-    factor: NonNegative = need("times the rate before")
+    at_s: Moment = need("when, after the start of the run")
+    factor: Factor = need("times the rate before")
 
 
 class GeneratorSection(Section):
@@ -117,8 +124,8 @@ class GeneratorSection(Section):
     preset: Text | None = optional(
         None, "built-in statistics, e.g. azure2023_conv; what is written beside it wins"
     )
-    rate_rps: Positive | None = optional(None, "mean requests/s; needed without a preset")
-    gap_shape: Positive | None = optional(None, "gamma shape of the gaps; null = preset's, or 1")
+    rate_rps: Rate | None = optional(None, "mean requests/s; needed without a preset")
+    gap_shape: GapShape | None = optional(None, "gamma shape of the gaps; null = preset's, or 1")
     input: LengthSection | None = optional(None, "prompt length; needed without a preset")
     output: LengthSection | None = optional(None, "answer length; needed without a preset")
     drift: DriftSection | None = optional(None, "null = prompts do not drift")
@@ -137,9 +144,13 @@ class TrafficSection(Section):
 class ServingSection(Section):
     """How the simulated engines serve."""
 
-    prefill_token_budget: Count = optional(8192, "prompt tokens of one prefill batch")
-    decode_max_batch: Count = optional(128, "sequences of one decode step")
-    admission_limit: Count = optional(
+    prefill_token_budget: Annotated[int, Field(ge=1, le=10_000_000)] = optional(
+        8192, "prompt tokens of one prefill batch"
+    )
+    decode_max_batch: Annotated[int, Field(ge=1, le=65_536)] = optional(
+        128, "sequences of one decode step"
+    )
+    admission_limit: Annotated[int, Field(ge=1, le=999_999_999)] = optional(
         256, "requests waiting per prefill instance in rotation above which a request is refused"
     )
 
@@ -159,8 +170,8 @@ class NodesSection(Section):
 class LinkSection(Section):
     """A KV transfer over one network distance."""
 
-    gb_per_s: Positive = need("bandwidth, 10⁹ bytes/s")
-    latency_s: NonNegative = need("time before the first byte")
+    gb_per_s: Annotated[float, Field(ge=1e-3, le=1e6)] = need("bandwidth, 10⁹ bytes/s")
+    latency_s: Annotated[float, Field(ge=0, le=60)] = need("time before the first byte")
 
 
 class NetworkSection(Section):
@@ -181,9 +192,9 @@ class NetworkSection(Section):
 class MetricsSection(Section):
     """How signals are sampled, as Prometheus would."""
 
-    scrape_interval_s: Positive = optional(15.0, "time between samples")
-    window_s: Positive = optional(60.0, "span of rates and quantiles; at least one scrape")
-    jitter_s: NonNegative = optional(
+    scrape_interval_s: Every = optional(15.0, "time between samples")
+    window_s: Every = optional(60.0, "span of rates and quantiles; at least one scrape")
+    jitter_s: Moment = optional(
         0.0, "a scrape comes up to this much before or after its time, drawn"
     )
     missing_share: Band = optional(0.0, "share of scrapes of an instance that fail, drawn")
@@ -195,32 +206,39 @@ class MetricsSection(Section):
 class StartUpSection(Section):
     """Start-up times drawn per instance; each of the three parts is lognormal around its mean."""
 
-    image_pull_s: NonNegative = optional(30.0, "mean time to pull the image")
-    weights_s: NonNegative = optional(120.0, "mean time to load the weights")
-    warm_up_s: NonNegative = optional(45.0, "mean time to compile and warm up")
+    image_pull_s: Moment = optional(30.0, "mean time to pull the image")
+    weights_s: Moment = optional(120.0, "mean time to load the weights")
+    warm_up_s: Moment = optional(45.0, "mean time to compile and warm up")
     spread: Sigma = optional(0.3, "sigma of the logarithm of each part; 0 = always the mean")
     fail_share: Share = optional(0.0, "share of starts that end in failure instead of readiness")
     slow_share: Share = optional(0.0, "share of starts that are slow")
-    slow_factor: Annotated[float, Field(ge=1)] = optional(4.0, "times the time of a slow start")
+    slow_factor: Annotated[float, Field(ge=1, le=1_000)] = optional(
+        4.0, "times the time of a slow start"
+    )
 
 
 class StaticPeakSection(Section):
     """The smallest fixed fleet that attains as much, found by search, to compare with."""
 
     search: bool = optional(True, "whether to search")
-    busiest_hours: Positive = optional(2.0, "hours of the run that the search looks at")
+    busiest_hours: Annotated[float, Field(gt=0, le=2_400)] = optional(
+        2.0, "hours of the run that the search looks at"
+    )
 
 
 class ScenarioFile(Section):
     """The whole scenario file."""
 
     name: Name = need("names the run in reports")
-    seed: CountOrZero = optional(1, "of every random draw; the same seed gives the same run")
+    seed: Annotated[int, Field(ge=0, le=999_999_999)] = optional(
+        1, "of every random draw; the same seed gives the same run"
+    )
     start: Annotated[str, AfterValidator(_instant)] = optional(
         "2025-06-02T00:00:00Z", "when the run starts; schedules see this day"
     )
     duration_s: Duration | None = optional(
-        None, "where the run ends; null = with the trace, or after the curve's day"
+        None,
+        "where the run ends, also inside a trace; null = with the trace, or after the curve's day",
     )
     fleet: FleetSection = optional(FleetSection(), "settings of the controller")
     service: ServiceSection = need("the service, as in a services file")
@@ -229,7 +247,7 @@ class ScenarioFile(Section):
     serving: ServingSection = optional(ServingSection(), "how engines serve")
     nodes: Annotated[tuple[NodesSection, ...], Field(min_length=1)] = need("the hardware")
     network: NetworkSection = optional(NetworkSection(), "KV transfer by distance")
-    start_up_s: NonNegative = optional(195.0, "from running a new instance to being ready")
+    start_up_s: Moment = optional(195.0, "from running a new instance to being ready")
     start_up: StartUpSection | None = optional(
         None, "start-up times drawn per instance, in place of start_up_s; null = always start_up_s"
     )
@@ -237,4 +255,4 @@ class ScenarioFile(Section):
     metrics: MetricsSection = optional(MetricsSection(), "how signals are sampled")
     faults: tuple[FaultSection, ...] = optional((), "what goes wrong")
     static_peak: StaticPeakSection = optional(StaticPeakSection(), "the fleet to compare with")
-    timeline_interval_s: Positive = optional(60.0, "step of the plotted series")
+    timeline_interval_s: Every = optional(60.0, "step of the plotted series")

@@ -39,8 +39,8 @@ from heteroscale.errors import InvariantViolation
 class SloSection(Section):
     """Service-level objective: the quantile of each latency stays at or below its limit."""
 
-    ttft_s: Positive = need("time to first token")
-    tbt_s: Positive = need("time between tokens")
+    ttft_s: Annotated[float, Field(gt=0, le=86_400)] = need("time to first token")
+    tbt_s: Annotated[float, Field(gt=0, le=86_400)] = need("time between tokens")
     quantile: Annotated[float, Field(gt=0, lt=1)] = need("e.g. 0.9 for the 90th percentile")
 
     def entity(self) -> Slo:
@@ -181,7 +181,9 @@ class BrakeSection(Section):
     share: Share = given(BrakeSpec, "share", "scale-in holds when more services than this ask ...")
     services: Count = given(BrakeSpec, "services", "... and at least this many do")
     gpus_per_hour_share: Part = given(
-        BrakeSpec, "gpus_per_hour_share", "most of the fleet's GPUs that may leave in an hour"
+        BrakeSpec,
+        "gpus_per_hour_share",
+        "most of the fleet's GPUs that may leave in an hour; one capacity unit always may",
     )
 
     def entity(self) -> BrakeSpec:
@@ -192,7 +194,9 @@ class BrakeSection(Section):
 class FleetSection(Section):
     """Settings of the controller and limits of the whole fleet."""
 
-    interval_s: Positive = given(FleetSpec, "interval_s", "time between ticks")
+    interval_s: Annotated[float, Field(ge=0.1, le=86_400)] = given(
+        FleetSpec, "interval_s", "time between ticks"
+    )
     freeze: bool = given(FleetSpec, "freeze", "stop every change, restores excepted")
     brake: BrakeSection = optional(BrakeSection(), "limits on scale-in of many services at once")
     stale_s: Positive = given(

@@ -11,6 +11,7 @@ from heteroscale.entities.plan import Plan
 from heteroscale.entities.service import FleetSpec
 from heteroscale.entities.snapshot import Snapshot
 from heteroscale.entities.state import FleetState
+from heteroscale.journal.handback import given_back
 from heteroscale.planner import begin, plan
 
 
@@ -19,7 +20,7 @@ def planned(
 ) -> tuple[Plan, FleetState]:
     """Return the plan without the excluded services, and the state with theirs untouched."""
     if not excluded:
-        return plan(state, snapshot, fleet)
+        return given_back(*plan(state, snapshot, fleet), snapshot, fleet)
     if len(excluded) == len(fleet.services):
         return _idle(snapshot), state
     rest = replace(
@@ -27,7 +28,8 @@ def planned(
     )
     made, after = plan(state, snapshot, rest)
     kept = {name: state.services[name] for name in sorted(excluded) if name in state.services}
-    return made, replace(after, services={**after.services, **kept})
+    after = replace(after, services={**after.services, **kept})
+    return given_back(made, after, snapshot, fleet, excluded)
 
 
 def planned_around_faults(
@@ -81,6 +83,12 @@ def begun(
     now_s: float,
     fleet: FleetSpec,
 ) -> FleetState:
-    """Return the state with the waits of the sent actions provisionally begun."""
-    chosen = tuple(action for action in actions if action.id in sent)
+    """Return the state with the waits of the sent actions provisionally begun.
+
+    What is given back for a service that is no longer asked for waits for nothing.
+    """
+    if not sent:
+        return state
+    asked = {spec.name for spec in fleet.services}
+    chosen = tuple(one for one in actions if one.id in sent and one.service in asked)
     return begin(state, chosen, now_s, fleet) if chosen else state

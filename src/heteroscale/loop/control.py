@@ -1,14 +1,15 @@
 """One tick after the other, with what lies between them.
 
-It decides nothing but whose actions are sent: the plan is the same in every mode. One thread calls
-`tick`; `approve` and `reload` may come from another.
+It decides nothing but whose actions are sent: the plan is the same in every mode, but for what an
+observed service gives back. One thread calls `tick`; `approve` and `reload` may come from another.
 """
 
 from __future__ import annotations
 
 import gc
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heteroscale.entities.action import Action, Outcome, OutcomeKind
 from heteroscale.entities.plan import Plan
@@ -18,6 +19,7 @@ from heteroscale.entities.state import FleetState
 from heteroscale.errors import SubclusterUnavailable
 from heteroscale.journal.codec import SHORT_BYTES, digest, settled_fleet, settled_state
 from heteroscale.journal.fold import begun, planned_around_faults
+from heteroscale.journal.handback import gives_back
 from heteroscale.journal.record import Evidence
 from heteroscale.journal.recorder import Recorder
 from heteroscale.loop.observe import Observer
@@ -74,16 +76,17 @@ class ControlLoop:
         self._observer = Observer(tuple(self._subclusters.values()))
         self._state = settled_state(store.load())
         self._outcomes: tuple[Outcome, ...] = ()
-        #: service → digest of the only actions that may be sent
-        self._approved: dict[str, str] = {}
+        #: (service, digest of the only actions that may be sent), from whichever thread
+        self._approved: deque[tuple[str, str]] = deque()
         self._saved_s: float | None = None
         self._ticks = 0
-        self._waiting: FleetSpec | None = None
+        #: the newest specs nobody has taken yet, from whichever thread
+        self._waiting: deque[FleetSpec] = deque(maxlen=1)
         self._take(fleet)
 
     def reload(self, fleet: FleetSpec) -> None:
-        """Use other specs from the next tick on."""
-        self._waiting = fleet
+        """Use other specs from the next tick on; those that cannot be used change nothing."""
+        self._waiting.append(fleet)
 
     def approve(self, service: str, plan_digest: str) -> None:
         """Let one service's actions through at the next tick, if they still are the ones approved.
@@ -92,7 +95,7 @@ class ControlLoop:
             service: one in mode `recommend`.
             plan_digest: as `actions_digest` gives it for the plan that was shown.
         """
-        self._approved[service] = plan_digest
+        self._approved.append((service, plan_digest))
 
     def tick(self) -> TickReport:
         """Observe, plan, record and act once.
@@ -109,11 +112,11 @@ class ControlLoop:
                 gc.enable()
 
     def _tick(self) -> TickReport:
-        if self._waiting is not None:
-            self._take(self._waiting)
-            self._waiting = None
-        now_s = self._clock.now_s()
         notices: list[str] = []
+        if self._waiting:
+            self._reload(notices)
+        # a clock that counts whole seconds must not make replay write another figure
+        now_s = float(self._clock.now_s())
         snapshot = self._snapshot(now_s, notices)
         state = self._journal.checkpoint(self._state) if self._journal else self._state
         plan, after, excluded = planned_around_faults(state, snapshot, self._fleet)
@@ -128,7 +131,7 @@ class ControlLoop:
             notices=tuple(notices),
         )
         self._record(evidence, notices)
-        self._outcomes = self._act(sent, now_s) if sent else ()
+        self._outcomes = self._act(sent) if sent else ()
         self._state = after
         self._ticks += 1
         return TickReport(
@@ -142,15 +145,20 @@ class ControlLoop:
             notices=tuple(notices),
         )
 
+    def _reload(self, notices: list[str]) -> None:
+        try:
+            self._take(self._waiting.pop())
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with them, the others work
+            notices.append(f"specs: {_said(error)}; those before stay in force")
+
     def _take(self, fleet: FleetSpec) -> None:
         self._fleet = settled_fleet(fleet)
-        self._modes = {spec.name: spec.mode for spec in fleet.services}
+        services = self._fleet.services
+        self._modes = {spec.name: spec.mode for spec in services}
         self._names = tuple(sorted(self._modes))
         self._all_enforced = all(mode is Mode.ENFORCE for mode in self._modes.values())
         self._zones = tuple(
-            sorted(
-                {schedule.timezone for spec in fleet.services for schedule in spec.policy.schedules}
-            )
+            sorted({schedule.timezone for spec in services for schedule in spec.policy.schedules})
         )
 
     def _snapshot(self, now_s: float, notices: list[str]) -> Snapshot:
@@ -165,9 +173,19 @@ class ControlLoop:
             services=seen.services(self._names, readings),
             inventory=seen.inventory,
             outcomes=self._outcomes,
-            utc_offsets_s={zone: self._clock.utc_offset_s(zone, now_s) for zone in self._zones},
+            utc_offsets_s=self._offsets(now_s, notices),
             unreachable=seen.unreachable,
         )
+
+    def _offsets(self, now_s: float, notices: list[str]) -> dict[str, int]:
+        """Return the offsets that can be told; a schedule in any other zone holds."""
+        offsets_s: dict[str, int] = {}
+        for zone in self._zones:
+            try:
+                offsets_s[zone] = self._clock.utc_offset_s(zone, now_s)
+            except Exception as error:  # noqa: BLE001 - one unknown zone must not stop the rest
+                notices.append(f"time zone {zone}: {_said(error)}; its schedules hold")
+        return offsets_s
 
     def _begin(
         self, plan: Plan, after: FleetState, now_s: float, notices: list[str]
@@ -178,8 +196,9 @@ class ControlLoop:
         """
         sent = self._let_through(plan, notices)
         if not sent:
-            due = self._saved_s is None or now_s - self._saved_s >= CHECKPOINT_S
-            if due and self._save(after, frozenset(), notices):
+            # a clock that was set back has not waited since what it saved in the future
+            fresh = self._saved_s is not None and 0.0 <= now_s - self._saved_s < CHECKPOINT_S
+            if not fresh and self._save(after, frozenset(), notices):
                 self._saved_s = now_s
             return (), after
         ids = frozenset(action.id for action in sent)
@@ -195,19 +214,29 @@ class ControlLoop:
         return sent, begun_state
 
     def _let_through(self, plan: Plan, notices: list[str]) -> tuple[Action, ...]:
+        """Return what the modes allow; in every mode what was taken out of rotation may return."""
         approved = self._approvals(plan, notices) if self._approved else frozenset()
-        if self._all_enforced or not plan.actions:
+        if not plan.actions:
+            return ()
+        dropped = Counter(one.service for one in plan.actions if one.service not in self._modes)
+        for service, count in sorted(dropped.items()):
+            notices.append(f"{service} is no longer asked for: {count} of its instances come back")
+        if self._all_enforced:
             return plan.actions
         return tuple(
             action
             for action in plan.actions
             if self._modes.get(action.service) is Mode.ENFORCE
             or (self._modes.get(action.service) is Mode.RECOMMEND and action.service in approved)
+            or gives_back(action)
         )
 
     def _approvals(self, plan: Plan, notices: list[str]) -> frozenset[str]:
         """Return services whose plan is the approved one. An approval is good for one tick only."""
-        given, self._approved = self._approved, {}
+        given: dict[str, str] = {}
+        while self._approved:
+            service, plan_digest = self._approved.popleft()
+            given[service] = plan_digest
         valid: set[str] = set()
         for service, plan_digest in sorted(given.items()):
             if actions_digest(plan, service) == plan_digest:
@@ -234,32 +263,33 @@ class ControlLoop:
         except Exception as error:  # noqa: BLE001 - whatever it is, the fleet matters more
             notices.append(f"journal: {_said(error)}; this tick leaves no record")
 
-    def _act(self, sent: tuple[Action, ...], now_s: float) -> tuple[Outcome, ...]:
+    def _act(self, sent: tuple[Action, ...]) -> tuple[Outcome, ...]:
         batches: dict[str, list[Action]] = {}
         for action in sent:
             batches.setdefault(action.subcluster, []).append(action)
-        deadline_s = now_s + self._fleet.interval_s
         answers: dict[str, Outcome] = {}
         for name, batch in sorted(batches.items()):
-            for outcome in self._apply(name, batch, deadline_s):
+            for outcome in self._apply(name, batch):
                 answers[outcome.action_id] = outcome
-        at_s = self._clock.now_s()
+        at_s = float(self._clock.now_s())
         return tuple(
             answers.get(action.id) or _outcome(action, OutcomeKind.UNKNOWN, at_s, "no answer")
             for action in sent
         )
 
-    def _apply(self, name: str, batch: list[Action], deadline_s: float) -> tuple[Outcome, ...]:
+    def _apply(self, name: str, batch: list[Action]) -> tuple[Outcome, ...]:
+        """Return one sub-cluster's answers; each has an interval of its own to give them."""
         subcluster = self._subclusters.get(name)
         kind, detail = OutcomeKind.REFUSED, f"no sub-cluster {name}"
         if subcluster is not None:
             try:
-                return subcluster.apply(batch, deadline_s)
+                answers = subcluster.apply(batch, self._clock.now_s() + self._fleet.interval_s)
+                return tuple([replace(one, at_s=float(one.at_s)) for one in answers])
             except SubclusterUnavailable as error:
                 detail = _said(error)
             except Exception as error:  # noqa: BLE001 - it may have got halfway: look before touching
                 kind, detail = OutcomeKind.UNKNOWN, _said(error)
-        at_s = self._clock.now_s()
+        at_s = float(self._clock.now_s())
         return tuple(_outcome(action, kind, at_s, detail) for action in batch)
 
 

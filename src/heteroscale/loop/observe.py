@@ -6,6 +6,7 @@ and what is equal here stays the same object for everyone below.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from operator import attrgetter, is_
@@ -76,7 +77,7 @@ class Observer:
         unreachable: list[str] = []
         for subcluster in self._subclusters:
             known = self._ask(subcluster, now_s, notices)
-            if known is None or not known.age_s <= stale_s:
+            if known is None or not 0.0 <= known.age_s <= stale_s:
                 unreachable.append(subcluster.name)
             if known is not None:
                 observations.append(known)
@@ -96,7 +97,11 @@ class Observer:
             if last is None:
                 return None
             before, at_s = last
-            return replace(before, age_s=before.age_s + max(0.0, now_s - at_s))
+            if now_s < at_s:
+                # the clock was set back: how old it is nobody can tell until it answers
+                before, at_s = replace(before, age_s=math.inf), now_s
+                self._last[subcluster.name] = (before, at_s)
+            return replace(before, age_s=before.age_s + (now_s - at_s))
         self._last[subcluster.name] = (observation, now_s)
         return observation
 

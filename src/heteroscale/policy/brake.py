@@ -1,8 +1,8 @@
 """Fleet brake: what many services ask for at once is more likely a fault of ours than the truth.
 
 A renamed exporter reads as fully covered zero for everyone. So a scale-in that too many ask for at
-once is held for all, and no more than a share of the fleet's GPUs leaves in any hour. What an
-operator's bound or pin asks for passes, and is counted.
+once is held for all, also when their waits end one after another, and no more than a share of the
+fleet's GPUs leaves in any hour. What an operator's bound or pin asks for passes, and is counted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from heteroscale.entities.decision import Direction, Figures, Reason, Step
 from heteroscale.entities.reasons import ReasonCode
-from heteroscale.entities.service import BrakeSpec, ServiceSpec
+from heteroscale.entities.service import BrakeSpec, Mode, ServiceSpec
 from heteroscale.policy.ratio import round_down
 from heteroscale.policy.sized import Freedom, Sized
 
@@ -30,6 +30,9 @@ def brake(
 ) -> Mapping[str, Sized]:
     """Return every service's size with the scale-ins that may not happen now turned into holds.
 
+    Services that act are counted by themselves, as what the others ask for does not happen; those
+    are told what would become of it if all of them acted.
+
     Args:
         sized: service → size.
         specs: service → what its operator asks for; at least the services of `sized`.
@@ -38,13 +41,28 @@ def brake(
         left_gpus: (at_s, GPUs) that left before.
         now_s: epoch seconds.
     """
-    asking = sum(1 for one in sized.values() if one.direction is Direction.IN and not one.forced)
+    left = sum(gpus for at_s, gpus in left_gpus if now_s - at_s < HOUR_S)
+    budget = rules.gpus_per_hour_share * fleet_gpus - left
+    acting = {name: one for name, one in sized.items() if specs[name].mode is Mode.ENFORCE}
+    allowed = _braked(acting, specs, rules, budget, left)
+    if len(acting) == len(sized):
+        return allowed
+    return {**_braked(sized, specs, rules, budget, left), **allowed}
+
+
+def _braked(
+    sized: Mapping[str, Sized],
+    specs: Mapping[str, ServiceSpec],
+    rules: BrakeSpec,
+    budget: float,
+    left: int,
+) -> Mapping[str, Sized]:
+    """Return the sizes that these services may have together."""
+    asking = sum(1 for one in sized.values() if one.asks_in and not one.forced)
     if asking >= rules.services and asking > rules.share * len(sized):
         figures: Figures = {"asking": asking, "services": len(sized), "share": rules.share}
         reason = Reason(step=Step.BRAKE, code=ReasonCode.BRAKE_SHARE, figures=figures)
         return {name: _held(one, specs[name], reason) for name, one in sized.items()}
-    left = sum(gpus for at_s, gpus in left_gpus if now_s - at_s < HOUR_S)
-    budget = rules.gpus_per_hour_share * fleet_gpus - left
     shrinking = [name for name, one in sized.items() if one.direction is Direction.IN]
     if not shrinking and budget > 0:
         return sized
@@ -60,9 +78,11 @@ def _within(
 ) -> Mapping[str, Sized]:
     """Return the sizes with the hour's GPUs given out: the operator's first, then by priority.
 
-    The least important service gives back first; ties by name.
+    The least important service gives back first; ties by name. Where none has left yet, one unit
+    goes even if the budget holds less, or a small fleet would never shrink.
     """
     allowed = dict(sized)
+    least = 1 if budget > 0 and left == 0 else 0
     figures: dict[str, float | int | str] = {"budget": budget, "left": left}
     order = sorted(shrinking, key=lambda name: (not sized[name].forced, specs[name].priority, name))
     for name in order:
@@ -70,16 +90,20 @@ def _within(
         kept = round_down(one.held[spec.policy.anchor])
         per_unit = _gpus_per_unit(spec, one)
         units = kept - one.anchor_capacity
+        fitting = max(0, round_down(budget / per_unit))
         if not one.forced:
-            units = min(units, max(0, round_down(budget / per_unit)))
+            units = min(units, max(least, fitting))
         budget -= units * per_unit
+        least = 0
         if units == 0:
             reason = Reason(step=Step.BRAKE, code=ReasonCode.BRAKE_GPUS, figures=figures)
             allowed[name] = _held(one, spec, reason)
-        elif kept - units != one.anchor_capacity:
+        elif not one.forced and (units > fitting or kept - units != one.anchor_capacity):
+            code = ReasonCode.BRAKE_GPUS_CAP
             capped = figures | {"asked": one.anchor_capacity, "capacity": kept - units}
-            reason = Reason(step=Step.BRAKE, code=ReasonCode.BRAKE_GPUS_CAP, figures=capped)
-            reasons = (*one.reasons, reason)
+            if units > fitting:
+                code, capped = ReasonCode.BRAKE_GPUS_ONE, capped | {"unit": per_unit}
+            reasons = (*one.reasons, Reason(step=Step.BRAKE, code=code, figures=capped))
             allowed[name] = replace(one, anchor_capacity=kept - units, reasons=reasons)
     if budget > 0:
         return allowed

@@ -5,13 +5,14 @@ the shares multiplied down the levels of nesting. How a role other than the anch
 
 1. short of its share by more than one instance and more than the band, it is brought back to it,
    unless the anchor grows, which brings it there anyway
-2. the anchor grows: to the exact share rounded up, never below what it has
+2. the anchor grows: to the exact share rounded up, never below what it has, so a partner that has
+   a surplus already does not grow
 3. the anchor shrinks: to the exact share rounded up, never above what it has
 4. the anchor holds: a role that exceeds its share by more than the tolerance gives back
 
 A role gives back no more than the step limit at once; while the counts follow a changed ratio, no
-move either way exceeds `max_move`. Growth waits like any scale-out, giving back like any scale-in;
-bounds and pin come last.
+move either way exceeds `max_move` beyond what the anchor's own change means for the role. Growth
+waits like any scale-out, giving back like any scale-in; bounds and pin come last.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import math
 from heteroscale.entities.decision import Decision, Direction, Figures, Reason, Step
 from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.service import UNIT_SLACK, RolePath, RoleSpec, ServiceSpec
-from heteroscale.policy.guard import bounded, stopped
+from heteroscale.policy.guard import bounded, locked
 from heteroscale.policy.ratio import round_down, round_up, slack
 from heteroscale.policy.sized import Freedom, Sized
 from heteroscale.policy.supply import smallest_unit
@@ -84,7 +85,9 @@ def _partner(
     anchor_has = sized.held[spec.policy.anchor]
     # Where the role would be if it changed by the same share as the anchor.
     along = has * anchor_units / anchor_has if anchor_has else has
-    limited = min(max(exact, along - _down(spec, sized, along)), along + _up(spec, sized, along))
+    limited = min(exact, along + _up(spec, sized, along))
+    if sized.direction is Direction.IN or sized.ratio_changed:
+        limited = max(limited, along - _down(spec, sized, along))
     wanted = round_up(limited)
     if sized.direction is Direction.OUT:
         wanted = max(kept, wanted)
@@ -124,11 +127,17 @@ def _given_back(
     reasons: list[Reason],
 ) -> int:
     """Return the capacity of a role with more than its share."""
-    has = sized.held[leaf.path]
-    wanted = round_up(max(exact, has - _down(spec, sized, has)))
-    if sized.shrink is not Freedom.FREE or has - wanted < smallest_unit(leaf) - UNIT_SLACK:
+    has, smallest = sized.held[leaf.path], smallest_unit(leaf)
+    if has - round_up(exact) < smallest - UNIT_SLACK:
+        code = ReasonCode.SURPLUS_ROUNDED
+        reasons.append(_reason(code, leaf, has, exact, kept, smallest=smallest))
+        return kept
+    if sized.shrink is not Freedom.FREE:
         reasons.append(_reason(ReasonCode.SURPLUS_WAITS, leaf, has, exact, kept))
         return kept
+    # Rounding up must not eat the whole move, or a fractional surplus would never go.
+    wanted = round_up(max(exact, has - _down(spec, sized, has)))
+    wanted = min(wanted, round_down(has - smallest))
     reasons.append(_reason(ReasonCode.SURPLUS, leaf, has, exact, wanted))
     return wanted
 
@@ -160,7 +169,7 @@ def _operator(
         direction = Direction.OUT if wanted > kept else Direction.IN
         freedom = sized.grow if wanted > kept else sized.shrink
         if freedom is Freedom.LOCKED:
-            wanted, why = kept, (*why, stopped(spec, direction, freedom, 0.0))
+            wanted, why = kept, (*why, locked(spec, direction))
     if wanted != asked and leaf.path != spec.policy.anchor:
         figures: Figures = {"role": leaf.path, "asked": asked, "capacity": wanted}
         broken = Reason(step=Step.COORDINATE, code=ReasonCode.RATIO_BROKEN, figures=figures)
@@ -169,6 +178,8 @@ def _operator(
     return wanted
 
 
-def _reason(code: ReasonCode, leaf: RoleSpec, has: float, exact: float, wanted: int) -> Reason:
+def _reason(
+    code: ReasonCode, leaf: RoleSpec, has: float, exact: float, wanted: int, **more: float
+) -> Reason:
     figures: Figures = {"role": leaf.path, "supply": has, "exact": exact, "capacity": wanted}
-    return Reason(step=Step.COORDINATE, code=code, figures=figures)
+    return Reason(step=Step.COORDINATE, code=code, figures={**figures, **more})

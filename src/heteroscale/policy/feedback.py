@@ -1,7 +1,7 @@
 """Negative feedback: fixed steps of the supply while a latency is near or above its SLO.
 
-Source: HeteroScale (arXiv:2508.19559), steps of 10 % and 20 %. Ours: a step is repeated only when
-the last one is ready, has failed or has timed out, and a low latency gives back only when asked to.
+Source: HeteroScale (arXiv:2508.19559), steps of 10 % and 20 %. Ours: while a step is under way the
+next one waits until it is ready or has timed out, and a low latency gives back only when asked to.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from heteroscale.entities.action import Effect
 from heteroscale.entities.decision import Direction, Reason, Recommendation, Step
 from heteroscale.entities.policy import FeedbackSpec
 from heteroscale.entities.reasons import ReasonCode
+from heteroscale.entities.service import UNIT_SLACK
 from heteroscale.entities.snapshot import UnknownCause
 from heteroscale.entities.state import FeedbackState
 from heteroscale.policy.permission import unknown
@@ -132,17 +134,18 @@ def _is_low(situation: Situation, loop: FeedbackSpec, worst: Latency) -> bool:
 
 
 def _outstanding(situation: Situation, memory: FeedbackState) -> bool:
-    """Return whether the last step is neither ready nor timed out, and none of it has failed.
+    """Return whether the last step is under way: neither ready nor timed out, and seen or sent.
 
-    What does not show yet is taken to be on its way: only a failure that is seen, and not yet made
-    up for, says that the step will not be felt.
+    One that was refused, fits nowhere or was never sent is not: it is asked for again.
     """
     if memory.step_to is None or situation.now_s >= memory.step_until_s:
         return False
     anchor, counted = situation.spec.policy.anchor, situation.tally
-    coming = counted.supply[anchor] + counted.pending[anchor]
-    lost = counted.failed[anchor] > 0.0 and coming < memory.step_to
-    return counted.ready[anchor] < memory.step_to and not lost
+    if counted.ready[anchor] >= memory.step_to:
+        return False
+    if counted.supply[anchor] + counted.pending[anchor] >= memory.step_to - UNIT_SLACK:
+        return True
+    return any(one.effect is Effect.OUT for one in situation.state.pending)
 
 
 def _source(loop: FeedbackSpec) -> str:

@@ -22,12 +22,19 @@ from heteroscale.policy.window import Window
 
 _NONE: tuple[Reason, ...] = ()
 
+#: In its cool-down a service asks the fleet brake only when at most this share of its supply is
+#: wanted. In the evening of a shared time zone everyone asks for a little less, all night, and
+#: that is the truth; what reads as false zeros asks for next to nothing.
+COLLAPSE = 0.5
+
 
 class Guarded(NamedTuple):
     """The number that passed, and what it had to give up on the way."""
 
     direction: Direction
     capacity: int
+    #: the load asks for less than is kept, whether or not a wait still holds it
+    asks_in: bool
     #: the operator asks for it
     forced: bool
     reasons: tuple[Reason, ...]
@@ -94,27 +101,42 @@ def guard(
         now_s: epoch seconds.
     """
     kept = round_down(base)
-    capacity, reasons = kept, _NONE
+    capacity, reasons, asks_in = kept, _NONE, False
     rules = spec.policy.guard
     if asked.direction is Direction.OUT:
         capacity, reasons = _out(rules, asked.demand, base)
         if free.grow is not Freedom.FREE:
-            why = stopped(spec, Direction.OUT, free.grow, state.scale_out_until_s - now_s)
-            capacity, reasons = kept, (why,)
+            waits_s = state.scale_out_until_s - now_s
+            capacity, reasons = kept, (_stopped(spec, asked.direction, free.grow, waits_s),)
     elif asked.direction is Direction.IN:
         capacity, reasons = _in(rules, smallest_unit(leaf), base, window, now_s)
-        if capacity < kept and free.shrink is not Freedom.FREE:
-            why = stopped(spec, Direction.IN, free.shrink, state.scale_in_until_s - now_s)
-            capacity, reasons = kept, (why,)
-    return _operator(spec, leaf, kept, capacity, reasons, free)
+        if capacity < kept:
+            # A pause, a freeze, a bound and a pin come before the fleet brake; a wait after it.
+            asks_in = free.shrink is not Freedom.LOCKED
+            asks_in = asks_in and bounded(spec, leaf, capacity)[0] < kept
+            asks_in = asks_in and (free.shrink is Freedom.FREE or window.highest <= COLLAPSE * base)
+            if free.shrink is not Freedom.FREE:
+                waits_s = state.scale_in_until_s - now_s
+                capacity, reasons = kept, (_stopped(spec, asked.direction, free.shrink, waits_s),)
+    return _operator(spec, leaf, kept, capacity, reasons, free, asks_in=asks_in)
 
 
-def stopped(spec: ServiceSpec, direction: Direction, freedom: Freedom, left_s: float) -> Reason:
-    """Return why a change in one direction does not happen."""
+def _stopped(spec: ServiceSpec, direction: Direction, freedom: Freedom, waits_s: float) -> Reason:
+    """Return why a change that is asked for does not happen.
+
+    What is unknown asks for no change, and a window that fills tells so itself; so whatever waits
+    here waits for its cool-down.
+    """
+    if freedom is Freedom.LOCKED:
+        return locked(spec, direction)
     growing = direction is Direction.OUT
-    if freedom is Freedom.WAITING:
-        code = ReasonCode.COOL_DOWN_OUT if growing else ReasonCode.COOL_DOWN_IN
-        return _because(code, left_s=left_s)
+    code = ReasonCode.COOL_DOWN_OUT if growing else ReasonCode.COOL_DOWN_IN
+    return _because(code, left_s=waits_s)
+
+
+def locked(spec: ServiceSpec, direction: Direction) -> Reason:
+    """Return whether the operator's pause or freeze stops a change in one direction."""
+    growing = direction is Direction.OUT
     if not (spec.pause.scale_out if growing else spec.pause.scale_in):
         return _because(ReasonCode.FROZEN)
     return _because(ReasonCode.PAUSED_OUT if growing else ReasonCode.PAUSED_IN)
@@ -191,20 +213,23 @@ def _operator(
     capacity: int,
     reasons: tuple[Reason, ...],
     free: Leave,
+    *,
+    asks_in: bool,
 ) -> Guarded:
     """Return the number inside bounds or pinned, where no pause or freeze stops that."""
     wanted, why = bounded(spec, leaf, capacity)
     forced = wanted < kept and (leaf.path in spec.pin or wanted == leaf.max_replicas)
     if wanted != capacity:
         growing = wanted > kept
-        locked = free.grow if growing else free.shrink
-        if wanted != kept and locked is Freedom.LOCKED:
+        freedom = free.grow if growing else free.shrink
+        if wanted != kept and freedom is Freedom.LOCKED:
             direction = Direction.OUT if growing else Direction.IN
             wanted, forced = kept, False
-            why = (*why, stopped(spec, direction, locked, 0.0))
+            why = (*why, locked(spec, direction))
     return Guarded(
         direction=Direction((wanted > kept) - (wanted < kept)),
         capacity=wanted,
+        asks_in=asks_in,
         forced=forced,
         reasons=(*reasons, *why),
     )

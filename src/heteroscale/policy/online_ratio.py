@@ -90,16 +90,19 @@ def _loads(
 
 
 def _load(role: RoleSpec, by_role: Mapping[RolePath, Judged]) -> float | None:
-    """Return the sum over the leaves of a role that report; None = none does, or one is unknown."""
-    total: float | None = None
+    """Return the most over the leaves of a role that report; None = none does, or one is unknown.
+
+    Every part of a nested role sees all of its tokens, so they are no summands.
+    """
+    most: float | None = None
     for leaf in (role,) if not role.roles else role.leaves():
         verdict = by_role.get(leaf.path)
         if verdict is None:
             continue
         if isinstance(verdict, UnknownCause):
             return None
-        total = verdict if total is None else total + verdict
-    return total
+        most = verdict if most is None else max(most, verdict)
+    return most
 
 
 def _with(

@@ -25,9 +25,7 @@ class Period:
     name: str | None = None
     #: anchor capacity it asks for
     demand: float = 0.0
-    #: the schedule whose ratio is in force; None = none sets one
-    ratio_name: str | None = None
-    #: top-level role → share it sets
+    #: top-level role → share that is in force; None = none sets one
     ratio: Mapping[RolePath, int] | None = None
     #: (schedule, time zone) whose local time is unknown, sorted
     unknown: tuple[tuple[str, str], ...] = ()
@@ -81,15 +79,14 @@ def period_at(
     in_force.sort(key=lambda entry: entry[:2])
     asking = [entry for entry in in_force if entry[0] < 0.0]
     setting = [
-        (name, shares)
-        for _, name, schedule in in_force
+        shares
+        for _, _, schedule in in_force
         if (shares := of_schedule(spec.group, schedule)) is not None
     ]
     return Period(
         name=asking[0][1] if asking else None,
         demand=-asking[0][0] if asking else 0.0,
-        ratio_name=setting[0][0] if setting else None,
-        ratio=setting[0][1] if setting else None,
+        ratio=setting[0] if setting else None,
         unknown=tuple(sorted(unknown)),
     )
 

@@ -11,11 +11,8 @@ from heteroscale.entities.policy import ProportionalSpec
 from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.snapshot import Signal, UnknownCause
 from heteroscale.policy.permission import unknown, why_not_in
-from heteroscale.policy.signal import lookup
+from heteroscale.policy.signal import SHARES, lookup
 from heteroscale.policy.situation import Situation
-
-#: Means over the instances of a role; what they say of the role grows with its ready capacity.
-_MEANS = (Signal.UTILIZATION, Signal.SM_ACTIVITY, Signal.KV_USAGE)
 
 
 def recommend(situation: Situation) -> tuple[Recommendation, ...]:
@@ -41,8 +38,8 @@ def _of_signal(
     if isinstance(load, UnknownCause):
         return _hold(source, base, (unknown(signal, role, load),), blocks=True)
     in_units = load / target
-    if signal in _MEANS:
-        # A starting or held instance carries nothing yet, so the mean does not speak of it.
+    if signal in SHARES:
+        # A mean grows with the ready capacity; a starting or held instance carries nothing yet.
         in_units *= situation.tally.ready[role]
     demand = in_units * situation.weights[situation.spec.policy.anchor] / situation.weights[role]
     asked = Reason(

@@ -9,11 +9,19 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from heteroscale.entities.policy import TrustSpec
+from heteroscale.entities.policy import PolicySpec, TrustSpec
 from heteroscale.entities.service import RolePath, Slo
 from heteroscale.entities.snapshot import Reading, Signal, UnknownCause
 
 _NO_EVENTS = UnknownCause.NO_EVENTS
+_MISSING = UnknownCause.MISSING
+_INVALID = UnknownCause.INVALID
+
+#: A sample may seem to come from as far in the future: the clocks of two machines differ.
+CLOCK_SKEW_S = 1.0
+#: Means that are shares of one. As rates over a window they are measured up to this much above it.
+SHARES = (Signal.UTILIZATION, Signal.SM_ACTIVITY, Signal.KV_USAGE)
+SHARE_SLACK = 0.01
 
 #: A value, or why there is none.
 Judged = float | UnknownCause
@@ -45,15 +53,18 @@ def judge(reading: Reading, trust: TrustSpec) -> Judged:
     if cause is not None and cause is not _NO_EVENTS:
         return cause
     if value is None and cause is None:
-        return UnknownCause.MISSING
-    # Written so that a NaN age or coverage is not trusted.
-    if not reading.age_s <= trust.stale_s:
+        return _MISSING
+    # Written so that NaN is not believed.
+    if not (reading.age_s >= -CLOCK_SKEW_S and reading.coverage >= 0.0):
+        return _INVALID
+    if reading.age_s > trust.stale_s:
         return UnknownCause.STALE
-    if not reading.coverage >= trust.min_coverage:
+    if reading.coverage < trust.min_coverage:
         return UnknownCause.THIN
     if cause is not None or value is None:
         return _NO_EVENTS
-    return value if 0.0 <= value < math.inf else UnknownCause.INVALID
+    most = 1.0 + SHARE_SLACK if reading.signal in SHARES else math.inf
+    return value if 0.0 <= value <= most and value != math.inf else _INVALID
 
 
 def judged(readings: Iterable[Reading], trust: TrustSpec) -> Signals:
@@ -83,7 +94,7 @@ def _safer(one: Judged, other: Judged) -> Judged:
 
 def lookup(signals: Signals, signal: Signal, role: RolePath) -> Judged:
     """Return one signal of one role."""
-    return signals.get(signal, _NOTHING).get(role, UnknownCause.MISSING)
+    return signals.get(signal, _NOTHING).get(role, _MISSING)
 
 
 def latency(signals: Signals, signal: Signal, slo: Slo) -> Latency:
@@ -105,7 +116,7 @@ def latency(signals: Signals, signal: Signal, slo: Slo) -> Latency:
         elif worst is None or verdict > worst:
             worst, worst_role = verdict, role
     if worst is None:
-        return Latency(None, "", cause or UnknownCause.MISSING, cause_role or "any role")
+        return Latency(None, "", cause or _MISSING, cause_role or "any role")
     if cause is _NO_EVENTS:
         cause = None
     return Latency(worst / limit_s, worst_role, cause, cause_role)
@@ -116,13 +127,22 @@ def latencies(signals: Signals, slo: Slo) -> Mapping[Signal, Latency]:
     return {signal: latency(signals, signal, slo) for signal in (Signal.TTFT, Signal.TBT)}
 
 
-def worst_latency(signals: Signals, slo: Slo) -> tuple[float | None, bool]:
+def worst_latency(
+    signals: Signals, slo: Slo, policy: PolicySpec | None = None
+) -> tuple[float | None, bool]:
     """Return the worst share of its SLO over TTFT and TBT, and whether both are known.
 
-    No events beside a known-zero load are known and fine.
+    No events beside a known-zero load are known and fine. So is a service that cannot use metrics:
+    one whose policy reads none and which reports neither.
+
+    Args:
+        policy: None = one that reads metrics.
     """
     both = latencies(signals, slo).values()
     ratios = [one.ratio for one in both if one.ratio is not None]
+    unmetered = policy is not None and not (policy.proportional or policy.feedback)
+    if unmetered and not ratios and all(one.cause is _MISSING for one in both):
+        return None, True
     quiet = idle(signals)
     known = all(one.cause is None or (one.cause is _NO_EVENTS and quiet) for one in both)
     return max(ratios, default=None), known

@@ -28,6 +28,9 @@ class Sized:
     direction: Direction
     #: capacity units wanted of the anchor; on a hold what is kept, rounded down
     anchor_capacity: int
+    #: the load asks for less than is kept, whether or not a wait still holds it: what the fleet
+    #: brake counts, which comes before the cool-down
+    asks_in: bool
     #: the operator's bound or pin asks for it: it passes the fleet brake
     forced: bool
     #: leaf role → ready + starting + held

@@ -127,6 +127,7 @@ def _sized(
     return Sized(
         direction=guarded.direction,
         anchor_capacity=guarded.capacity,
+        asks_in=guarded.asks_in,
         forced=guarded.forced,
         supply=situation.tally.supply,
         held=situation.held,
@@ -175,11 +176,19 @@ def _ratio(
 
 
 def _settled(situation: Situation) -> bool:
-    """Return whether every role is as close to the ratio in force as it needs to be."""
+    """Return whether every role is as close to the ratio in force as it needs to be, or may be.
+
+    Where a bound or pin keeps the ratio broken, that is as far as the move goes.
+    """
     spec, weights = situation.spec, situation.weights
-    for role, has in situation.held.items():
-        exact = situation.base * weights[role] / weights[spec.policy.anchor]
-        if abs(has - exact) > slack(exact, spec.policy.ratio.band):
+    anchor = spec.policy.anchor
+    for leaf in spec.group.leaves():
+        role = leaf.path
+        if role == anchor:
+            continue
+        exact = situation.base * weights[role] / weights[anchor]
+        exact = min(max(spec.pin.get(role, exact), leaf.min_replicas), leaf.max_replicas)
+        if abs(situation.held[role] - exact) > slack(exact, spec.policy.ratio.band):
             return False
     return True
 

@@ -84,16 +84,6 @@ def tally(spec: ServiceSpec, instances: Sequence[Instance]) -> Tally:
     )
 
 
-def supply_by_role(spec: ServiceSpec, instances: Sequence[Instance]) -> Mapping[RolePath, float]:
-    """Return leaf role → capacity units ready, starting or held; unlisted accelerators count 0."""
-    return tally(spec, instances).supply
-
-
-def ready_by_role(spec: ServiceSpec, instances: Sequence[Instance]) -> Mapping[RolePath, float]:
-    """Return leaf role → capacity units in rotation; unlisted accelerators count 0."""
-    return tally(spec, instances).ready
-
-
 def smallest_unit(leaf: RoleSpec) -> float:
     """Return the capacity of the smallest instance the role can lose."""
     return min(option.capacity for option in leaf.accelerators)

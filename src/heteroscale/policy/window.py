@@ -35,6 +35,11 @@ class Window(NamedTuple):
         return self.entries[0][1]
 
 
+def gap_limit_s(window_s: float) -> float:
+    """Return how far apart two ticks may be without a gap between them."""
+    return max(GAP_LIMIT_S, window_s / 4)
+
+
 def fold(state: ServiceState, demand: float, now_s: float, window_s: float) -> Window:
     """Return the window with one more recommendation.
 
@@ -42,7 +47,7 @@ def fold(state: ServiceState, demand: float, now_s: float, window_s: float) -> W
     the window must fill again before it permits a scale-in.
     """
     entries, since_s, fed_s = state.window, state.window_since_s, state.window_fed_s
-    if since_s is None or fed_s is None or now_s - fed_s > max(GAP_LIMIT_S, window_s / 4):
+    if since_s is None or fed_s is None or now_s - fed_s > gap_limit_s(window_s):
         since_s = now_s
     elif now_s < fed_s:
         since_s = now_s

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from heteroscale.sim.result import Change, SimulationResult
+from heteroscale.sim.result import Change, Search, SimulationResult
 
 UNKNOWN = "–"
 DAY_S = 86_400.0
@@ -53,7 +53,7 @@ def headline(result: SimulationResult) -> tuple[Figure, ...]:
         Figure(
             label="Changes",
             value=f"{result.actions:,}",
-            note=f"{result.reversals:,} reversals in {result.ticks:,} ticks",
+            note=_changes_note(result),
         ),
         Figure(
             label="Outside the ratio",
@@ -63,21 +63,66 @@ def headline(result: SimulationResult) -> tuple[Figure, ...]:
     )
 
 
+def conditions(result: SimulationResult) -> tuple[str, ...]:
+    """Return what a reader must know of the run before its figures, in words; most have none."""
+    not_enforced = () if result.mode == "enforce" else (_mode_text(result),)
+    return (*not_enforced, *result.held_by_operator, *result.trace_notes)
+
+
+def _mode_text(result: SimulationResult) -> str:
+    ticks = counted(result.ticks_not_sent, "tick")
+    return f"mode {result.mode}: changes of {ticks} not sent"
+
+
+def _changes_note(result: SimulationResult) -> str:
+    return f"{counted(result.reversals, 'reversal')} in {counted(result.ticks, 'tick')}"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return "1 tick" or "5,760 ticks"."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def hours_text(gpu_hours: float) -> str:
+    """Return GPU-hours with decimals where there are few."""
+    return f"{gpu_hours:,.0f}" if gpu_hours >= 9.995 else f"{gpu_hours:.2f}"
+
+
+#: search → what stands where the comparison would
+NO_COMPARISON: Mapping[Search, str] = {
+    Search.NOT_SEARCHED: "no fixed fleet was searched to compare with",
+    Search.NONE_ATTAINS: "no fixed fleet attains as much",
+    Search.NOTHING_ENDED: "no fixed fleet to compare with: no request ended in the busiest hours",
+    Search.FOUND: "",
+}
+
+
 def _gpu_hours(result: SimulationResult) -> Figure:
     saved = saved_share(result)
     if saved is None:
         return Figure(
             label="GPU-hours",
-            value=f"{result.gpu_hours:,.0f}",
-            note="no fixed fleet to compare with",
+            value=hours_text(result.gpu_hours),
+            note=NO_COMPARISON[result.static_peak_search],
         )
     return Figure(
         label="GPU-hours saved",
         value=share_text(saved),
-        note=f"{result.gpu_hours:,.0f} against {result.gpu_hours_static_peak:,.0f} fixed"
+        note=f"{hours_text(result.gpu_hours)} against"
+        f" {hours_text(result.gpu_hours_static_peak or 0.0)} fixed"
         f" ({counts_text(result.static_peak)})",
         good=saved > 0,
     )
+
+
+def _busiest_text(result: SimulationResult) -> str:
+    """Return what was attained in the compared hours, where there was a search."""
+    if result.policy_attainment is None:
+        return ""
+    text = f"; busiest hours {share_text(result.policy_attainment, 2)}"
+    if result.static_peak_attainment is None:
+        return text
+    return f"{text}, fixed {share_text(result.static_peak_attainment, 2)}"
 
 
 def _attainment(result: SimulationResult) -> Figure:
@@ -88,7 +133,7 @@ def _attainment(result: SimulationResult) -> Figure:
     return Figure(
         label="SLO attained",
         value=UNKNOWN if attained is None else share_text(attained, 2),
-        note=limits,
+        note=limits + _busiest_text(result),
     )
 
 

@@ -17,8 +17,11 @@ from heteroscale.report.encode import rounded
 from heteroscale.report.figures import (
     Figure,
     clock_text,
+    conditions,
+    counted,
     counts_text,
     headline,
+    hours_text,
     moves_text,
     saved_share,
     share_text,
@@ -37,6 +40,7 @@ def render(result: SimulationResult) -> str:
         title=escape(f"{result.scenario} · HeteroScale"),
         scenario=escape(result.scenario),
         subtitle=escape(_subtitle(result)),
+        conditions=_conditions(result),
         verdict=escape(_verdict(result)),
         cards="\n".join(_card(figure) for figure in headline(result)),
         plots="\n".join(_figure(at, plot) for at, plot in enumerate(drawn)),
@@ -58,14 +62,19 @@ def _asset(name: str) -> str:
 def _subtitle(result: SimulationResult) -> str:
     return (
         f"Policy {result.policy}, seed {result.seed}, {span_text(result.simulated_s)} simulated"
-        f" in {result.ticks:,} ticks"
+        f" in {counted(result.ticks, 'tick')}"
     )
+
+
+def _conditions(result: SimulationResult) -> str:
+    words = conditions(result)
+    return f'<p class="conditions">{escape("; ".join(words))}</p>' if words else ""
 
 
 def _verdict(result: SimulationResult) -> str:
     saved = saved_share(result)
     if saved is None:
-        return f"The fleet used {result.gpu_hours:,.0f} GPU-hours."
+        return f"The fleet used {hours_text(result.gpu_hours)} GPU-hours."
     fixed = f"the smallest fixed fleet that attains as much ({counts_text(result.static_peak)})"
     if saved < 0:
         return f"{share_text(-saved)} more GPU-hours than {fixed}."
@@ -99,7 +108,7 @@ def _changes(result: SimulationResult) -> str:
 def _change(result: SimulationResult, change: Change, *, several: bool) -> str:
     arrow = ARROWS.get(change.direction, "◆")
     service = f"<em>{escape(change.service)}</em> " if several else ""
-    gist = change.reasons[0] if change.reasons else "no reason recorded"
+    gist = change.headline or "the steps inside say why"
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in change.reasons)
     return (
         f'<details class="change {escape(change.direction)}" data-at="{change.at_s:.3f}"><summary>'
@@ -119,6 +128,7 @@ def _embedded(result: SimulationResult, drawn: tuple[Plot, ...]) -> str:
     content = {
         "start_s": timeline.start_s,
         "interval_s": timeline.interval_s,
+        "end_s": timeline.start_s + result.simulated_s,
         "series": series,
         "plots": [asdict(plot) for plot in drawn],
         "changes": [

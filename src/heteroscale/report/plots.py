@@ -74,7 +74,7 @@ def _load() -> tuple[Plot, ...]:
         Plot(
             title="Requests",
             unit="rps",
-            note="per second; refused = over the admission limit",
+            note="per second; refused = over the admission limit or longer than the KV memory",
             wide=True,
             lines=(
                 Line(key="arrived_rps", label="arrived", colour="blue"),

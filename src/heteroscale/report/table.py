@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from heteroscale.report.figures import Figure, headline, span_text
+from heteroscale.report.figures import Figure, conditions, headline, span_text
 from heteroscale.sim.result import Count, SimulationResult
 
 
@@ -15,6 +15,7 @@ def summary(result: SimulationResult) -> RenderableType:
     title = Text.assemble(
         (result.scenario, "bold"),
         f"  policy {result.policy}, seed {result.seed}, {span_text(result.simulated_s)} simulated",
+        *((f"  {words}", "bold yellow") for words in conditions(result)),
     )
     return Group(title, _figures(headline(result)), _counts(result))
 

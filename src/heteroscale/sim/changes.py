@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from heteroscale.entities.decision import Direction
+from heteroscale.entities.decision import Direction, Reason
 from heteroscale.entities.reasons import describe
 from heteroscale.entities.service import ServiceSpec
 from heteroscale.entities.snapshot import SUPPLY_STATES, Instance, InstanceState
 from heteroscale.loop import TickReport
+from heteroscale.sim.headline import headline
 from heteroscale.sim.ports import SimSubcluster
 from heteroscale.sim.result import Change
 
@@ -34,6 +35,8 @@ class ChangeLog:
         self._ratio: Mapping[str, int] = {role.path: role.share for role in spec.group.roles}
         self.ticks = 0
         self.ticks_out_of_ratio = 0
+        #: ticks whose plan asked for changes that the service's mode kept back
+        self.ticks_not_sent = 0
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -57,6 +60,7 @@ class ChangeLog:
             self._out_of_ratio = out_of_ratio(self._spec, ratio, instances)
         self.ticks += 1
         self.ticks_out_of_ratio += self._out_of_ratio
+        self.ticks_not_sent += len(report.sent) < len(report.plan.actions)
         directions = [
             direction
             for subcluster in self._subclusters
@@ -64,27 +68,27 @@ class ChangeLog:
             if service == name
         ]
         if directions:
-            reasons = () if decision is None else tuple(map(describe, decision.reasons))
-            self._note(at_s, directions, instances, reasons)
+            self._note(at_s, directions, instances, () if decision is None else decision.reasons)
 
     def _note(
         self,
         at_s: float,
         directions: Sequence[Direction],
         before: Sequence[Instance],
-        reasons: tuple[str, ...],
+        reasons: Sequence[Reason],
     ) -> None:
         now = [one for sub in self._subclusters for one in sub.observe().instances]
         # Roles may move apart when the ratio changes: the change is what most instances do.
-        direction = "out" if sum(directions) >= 0 else "in"
+        direction = Direction.OUT if sum(directions) >= 0 else Direction.IN
         self._changes.append(
             Change(
                 at_s=at_s,
                 service=self._spec.name,
-                direction=direction,
+                direction="out" if direction is Direction.OUT else "in",
                 before=self._asked(before),
                 after=self._asked(now),
-                reasons=reasons,
+                reasons=tuple(map(describe, reasons)),
+                headline=headline(direction, reasons),
             )
         )
 

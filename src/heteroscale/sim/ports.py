@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from heteroscale.entities.action import Action, Outcome, OutcomeKind, ScaleAction
 from heteroscale.entities.decision import Direction
 from heteroscale.entities.service import FleetSpec
 from heteroscale.entities.snapshot import Observation, Reading
+from heteroscale.errors import ConfigError, Problem
 from heteroscale.sim.signals import SignalWindow
 from heteroscale.sim.subcluster import Refusal, Roster, StaleTarget
 from heteroscale.workload.arrivals import PS_PER_S
@@ -33,8 +34,17 @@ class SimClock:
         return self.epoch_s + (self.now_ps + self.ahead_ps) / PS_PER_S
 
     def utc_offset_s(self, timezone: str, at_s: float) -> int:
-        """Return how many seconds east of UTC an IANA zone is at that instant."""
-        offset = datetime.fromtimestamp(at_s, ZoneInfo(timezone)).utcoffset()
+        """Return how many seconds east of UTC an IANA zone is at that instant.
+
+        Raises:
+            ConfigError: there is no such zone.
+        """
+        try:
+            zone = ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            rule = "must be an IANA time zone such as Asia/Shanghai"
+            raise ConfigError([Problem(path="timezone", rule=rule, value=timezone)]) from error
+        offset = datetime.fromtimestamp(at_s, zone).utcoffset()
         return 0 if offset is None else round(offset.total_seconds())
 
 

@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Search(StrEnum):
+    """What became of the search for a fixed fleet to compare with."""
+
+    NOT_SEARCHED = "not searched"
+    FOUND = "found"
+    #: no fixed fleet attains as much, however large
+    NONE_ATTAINS = "none attains as much"
+    #: no request ended in the busiest hours: there is nothing to compare
+    NOTHING_ENDED = "no request ended"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +42,8 @@ class Change:
     after: Mapping[str, int]
     #: the decision's reasons in plain words, in order
     reasons: tuple[str, ...]
+    #: the one of them that asked for this change; empty = none of them alone
+    headline: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +93,14 @@ class SimulationResult:
     output_tokens: Count
     slo_attainment: float | None
     gpu_hours: float
-    #: None when the search was not asked for
+    #: None when no fixed fleet was found or the search was not asked for
     gpu_hours_static_peak: float | None
-    #: role → instances of that static fleet; empty when not searched
+    #: role → instances of that static fleet; empty when there is none
     static_peak: Mapping[str, int]
+    static_peak_search: Search = Search.NOT_SEARCHED
+    #: of the requests that ended in the busiest hours; None = unknown
+    static_peak_attainment: float | None = None
+    policy_attainment: float | None = None
     ttft_p50_s: float | None
     ttft_p99_s: float | None
     tbt_p50_s: float | None
@@ -95,5 +113,13 @@ class SimulationResult:
     ticks: int
     timeline: Timeline
     changes: tuple[Change, ...]
+    #: how far the service's decisions go: enforce, recommend or observe
+    mode: str = "enforce"
+    #: what the operator has stopped or fixed, in words
+    held_by_operator: tuple[str, ...] = ()
+    #: ticks whose plan held changes that the mode kept back
+    ticks_not_sent: int = 0
+    #: what was made of a trace beside playing it, in words
+    trace_notes: tuple[str, ...] = ()
     #: in order of time; None = none were planned
     faults: tuple[FaultNote, ...] | None = None

@@ -70,6 +70,8 @@ class RunRecord:
     #: per interval of the timeline: requests inside both limits, and requests completed or refused
     attained: tuple[int, ...]
     ended: tuple[int, ...]
+    #: requests were still to come when the run ended
+    cut: bool = False
 
 
 class Run:
@@ -204,6 +206,7 @@ class Run:
             out_of_ratio_share=self._log.ticks_out_of_ratio / max(1, self._log.ticks),
             simulated_s=self._now_ps / PS_PER_S,
             ticks=self._log.ticks,
+            ticks_not_sent=self._log.ticks_not_sent,
             timeline=self._timeline.timeline(settings.interval_s, settings.start_s),
             changes=self._log.changes,
             faults=None if self._faults is None else self._faults.notes,
@@ -214,6 +217,7 @@ class Run:
             result=result,
             attained=tuple(after[0] - before[0] for before, after in pairs),
             ended=tuple(after[1] - before[1] for before, after in pairs),
+            cut=self._plant.last_arrival_ps is None,
         )
 
     def _attainment(self, counters: Counters) -> float | None:

@@ -2,12 +2,8 @@
 
 The comparison is over the busiest hours of the very same requests: the fleet stands from the start
 and nothing scales it. Attained are requests inside both limits among those that ended (completed
-or refused) in these hours, for the policy's run and the fixed fleet alike. Steps of the search,
-which rests on one thing only: a fleet with more instances attains no less:
-1. With decode to spare, the fewest prefill instances that attain, by bisection.
-2. With that many, the fewest decode instances, by bisection. Fewer prefill instances cannot do.
-3. Fewer decode instances may do with more prefill: each smaller count is tried with all the
-   prefill that still makes a cheaper fleet, until no prefill at all makes up for it.
+or refused) in these hours, for the policy's run and the fixed fleet alike.
+The search itself is `fleet_search`.
 """
 
 from __future__ import annotations
@@ -15,14 +11,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from heteroscale.config.scenario import Scenario
 from heteroscale.entities.service import AcceleratorOption
 from heteroscale.performance.model import PerformanceModel
 from heteroscale.sim.capacity import decode_capacity_rps, prefill_capacity_rps
+from heteroscale.sim.fleet_search import smallest_fleet
+from heteroscale.sim.result import Search
 from heteroscale.sim.run import Run, RunRecord
 from heteroscale.sim.traffic import arrivals_of
 from heteroscale.sim.world import build_world, settings_of, stage_roles
@@ -30,21 +28,20 @@ from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk, ArrivalSource
 
 #: a fixed fleet serves this long before it is compared, so that it is neither empty nor flooded
 WARM_UP_S = 300.0
-#: "with capacity to spare": this many times what the load needs on average
-_SPARE = 1.6
 _HOUR_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StaticPeak:
-    """The fleet that was found."""
+    """What the search came to."""
 
-    #: role → instances
+    search: Search
+    #: role → instances; empty when none was found
     replicas: Mapping[str, int]
     gpus: int
-    #: share of the requests that ended in the compared hours
-    attainment: float
-    policy_attainment: float
+    #: share of the requests that ended in the compared hours; None = no fleet, or none ended
+    attainment: float | None
+    policy_attainment: float | None
     #: fixed fleets that were simulated
     runs: int
 
@@ -82,10 +79,8 @@ def find_static_peak(
     model: PerformanceModel,
     policy: RunRecord,
     progress: Callable[[int], None] | None = None,
-) -> StaticPeak | None:
-    """Return the fewest GPUs that attain what the policy attained.
-
-    None = no request ended in the compared hours, or no fixed fleet attains as much.
+) -> StaticPeak:
+    """Return the fewest GPUs that attain what the policy attained, or why there are none.
 
     Args:
         policy: the record of the policy's run of this scenario.
@@ -96,18 +91,30 @@ def find_static_peak(
     attained = sum(sum(policy.attained[span.first : span.last]) for span in hours)
     ended = sum(sum(policy.ended[span.first : span.last]) for span in hours)
     if ended == 0:
-        return None
+        return _nothing(Search.NOTHING_ENDED, None, 0)
     trial = _Trial(scenario, model, hours, (attained, ended), progress)
     start = _needed(scenario, model, hours)
     best = smallest_fleet(trial.attains, start, trial.shapes.gpus)
     if best is None:
-        return None
+        return _nothing(Search.NONE_ATTAINS, attained / ended, trial.runs)
     return StaticPeak(
+        search=Search.FOUND,
         replicas=dict(zip(trial.shapes.roles, best, strict=True)),
         gpus=trial.shapes.gpus(best),
         attainment=trial.attainment(best),
         policy_attainment=attained / ended,
         runs=trial.runs,
+    )
+
+
+def _nothing(search: Search, policy_attainment: float | None, runs: int) -> StaticPeak:
+    return StaticPeak(
+        search=search,
+        replicas={},
+        gpus=0,
+        attainment=None,
+        policy_attainment=policy_attainment,
+        runs=runs,
     )
 
 
@@ -251,91 +258,47 @@ def _roomy(scenario: Scenario, shapes: _Shapes, counts: tuple[int, int]) -> Scen
 def _needed(
     scenario: Scenario, model: PerformanceModel, hours: Iterable[Hours]
 ) -> tuple[float, float]:
-    """Return how many instances of each role the busiest of the hours keeps busy on average."""
+    """Return how many instances of each role are kept busy where its load is highest.
+
+    The load is that of one interval of the timeline: an average over hours hides a burst.
+    """
     leaves = {leaf.path: leaf.accelerators[0] for leaf in scenario.service.group.leaves()}
     prefill, decode = (leaves[role] for role in stage_roles(scenario.service))
-    step_ps = round(scenario.service.slo.tbt_s * PS_PER_S)
+    interval_s = scenario.timeline_interval_s
     needs = []
     for span in hours:
-        requests = span.requests
-        rps = len(requests.arrival_ps) * PS_PER_S / max(1, int(requests.arrival_ps[-1]))
+        of_prefill = _busiest_interval(span.requests, span.requests.input_tokens, interval_s)
         prefill_rps = prefill_capacity_rps(
             model.coefficients(prefill.type, prefill.gpus * prefill.nodes),
-            requests.input_tokens,
+            of_prefill.input_tokens,
             scenario.serving.prefill_token_budget,
         )
+        of_decode = _busiest_interval(span.requests, span.requests.output_tokens, interval_s)
         decode_rps = decode_capacity_rps(
             model.coefficients(decode.type, decode.gpus * decode.nodes),
-            requests.input_tokens,
-            requests.output_tokens,
+            of_decode.input_tokens,
+            of_decode.output_tokens,
             scenario.serving.decode_max_batch,
-            step_ps,
+            round(scenario.service.slo.tbt_s * PS_PER_S),
         )
-        needs.append((rps / prefill_rps, rps / max(decode_rps, 1e-9)))
+        needs.append(
+            (
+                len(of_prefill.arrival_ps) / interval_s / prefill_rps,
+                len(of_decode.arrival_ps) / interval_s / max(decode_rps, 1e-9),
+            )
+        )
     return max(need[0] for need in needs), max(need[1] for need in needs)
 
 
-def smallest_fleet(
-    attains: Callable[[tuple[int, int]], bool],
-    needed: tuple[float, float],
-    gpus: Callable[[tuple[int, int]], int],
-) -> tuple[int, int] | None:
-    """Return the (prefill, decode) counts of fewest GPUs that attain; None = none was found.
-
-    Of fleets with equal GPUs the one with the least prefill is returned.
-    """
-    spare = math.ceil(needed[1] * _SPARE) + 1
-    prefill = _fewest(lambda count: attains((count, spare)), needed[0])
-    if prefill is None:
-        return None
-    decode = _fewest(lambda count: attains((prefill, count)), needed[1])
-    if decode is None:
-        return None
-    best = (prefill, decode)
-    plenty = max(prefill + 1, math.ceil(needed[0] * _SPARE) + 1)
-    for fewer in range(decode - 1, 0, -1):
-        more = prefill
-        while gpus((more + 1, fewer)) < gpus(best):
-            more += 1
-        if more > prefill and attains((more, fewer)):
-            best = (_bisected(partial(_with_decode, attains, fewer), prefill, more), fewer)
-        elif not attains((plenty, fewer)):
-            break
-    return best
-
-
-def _with_decode(attains: Callable[[tuple[int, int]], bool], decode: int, prefill: int) -> bool:
-    return attains((prefill, decode))
-
-
-def _fewest(attains: Callable[[int], bool], guess: float) -> int | None:
-    """Return the least count ≥ 1 that attains, of a condition that more never breaks.
-
-    None = four times the guess does not: then something else than capacity is missing.
-    """
-    high = max(1, math.ceil(guess))
-    limit = 4 * high + 16
-    step = max(1, high // 16)
-    low = 0
-    while not attains(high):
-        low, high, step = high, high + step, 2 * step
-        if high > limit:
-            return None
-    while low == 0 and high > 1:
-        lower = max(1, high - step)
-        if attains(lower):
-            high, step = lower, 2 * step
-        else:
-            low = lower
-    return _bisected(attains, low, high)
-
-
-def _bisected(attains: Callable[[int], bool], low: int, high: int) -> int:
-    """Return the least count that attains, between one that does not and one that does."""
-    while high - low > 1:
-        middle = (low + high) // 2
-        if attains(middle):
-            high = middle
-        else:
-            low = middle
-    return high
+def _busiest_interval(
+    requests: ArrivalChunk, tokens: npt.NDArray[np.int32], interval_s: float
+) -> ArrivalChunk:
+    """Return the requests of the interval with the most tokens; of equal ones the earliest."""
+    intervals = requests.arrival_ps // round(interval_s * PS_PER_S)
+    busiest_one = int(np.argmax(np.bincount(intervals, weights=tokens)))
+    low, high = np.searchsorted(intervals, (busiest_one, busiest_one + 1))
+    return ArrivalChunk(
+        arrival_ps=requests.arrival_ps[low:high],
+        input_tokens=requests.input_tokens[low:high],
+        output_tokens=requests.output_tokens[low:high],
+    )

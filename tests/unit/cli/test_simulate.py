@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -111,3 +113,76 @@ def test_one_clear_error_and_nothing_half_written(
     assert captured.out == ""
     assert text in captured.err
     assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+
+
+def test_without_a_terminal_stderr_stays_empty(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(scenario, "--out", tmp_path / "out", "--no-static-peak") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_brackets_in_a_folders_name_are_printed_as_they_are(
+    scenario: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "[bold]out[/]"
+    assert run(scenario, "--out", out, "--no-static-peak") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {out / 'report.html'}"
+
+
+def test_explain_tells_a_change_at_the_time_the_result_gives_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "small.yaml"
+    # Twice the instances that the load needs: some leave once the window is full.
+    path.write_text(TEXT.replace("prefill: 4, decode: 3", "prefill: 9, decode: 7"), "utf-8")
+    out = tmp_path / "out"
+    assert run(path, "--out", out, "--no-static-peak", "--json") == 0
+    changes = json.loads(capsys.readouterr().out)["changes"]
+    assert changes
+    for change in changes:
+        words = ["--service", change["service"], "--at", f"+{change['at_s']}", "--json"]
+        with pytest.raises(SystemExit):
+            main(["explain", str(out / "journal"), *words])
+        told = json.loads(capsys.readouterr().out)
+        assert [text for step in told["steps"] for text in step["texts"]] == change["reasons"]
+        assert change["headline"] in change["reasons"]
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "word"),
+    [
+        pytest.param(signal.SIGINT, 130, "interrupted", id="Ctrl-C"),
+        pytest.param(signal.SIGTERM, 143, "terminated", id="SIGTERM"),
+    ],
+)
+def test_a_signal_leaves_nothing_half_written(
+    scenario: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    code: int,
+    word: str,
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        assert len(list(tmp_path.iterdir())) == 2
+        os.kill(os.getpid(), number)
+
+    main_of_tests = signal.getsignal(number)
+    monkeypatch.setattr("heteroscale.app.simulate", stopped)
+    assert run(scenario, "--out", tmp_path / "out") == code
+    assert capsys.readouterr().err == f"heteroscale: {word}\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["small.yaml"]
+    assert signal.getsignal(number) == main_of_tests
+
+
+def test_ctrl_c_while_a_command_is_imported_is_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(name: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("heteroscale.cli.import_module", stopped)
+    assert run() == 130
+    assert capsys.readouterr().err == "heteroscale: interrupted\n"

@@ -49,6 +49,21 @@ def test_faultless_files_of_both_kinds(run: Run, monkeypatch: pytest.MonkeyPatch
     ]
 
 
+def test_what_only_the_simulated_world_can_judge_is_judged_too(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "scenario.yaml"
+    text = (REPO / "examples/scenarios/burst.yaml").read_text(encoding="utf-8")
+    text = text.replace(
+        "decode: {share: 7, accelerators: [{type: H20, gpus: 8}]",
+        "decode: {share: 7, accelerators: [{type: H20, gpus: 4}]",
+    )
+    file.write_text(text.replace("rate_rps: 30.0", "preset: nope"), encoding="utf-8")
+    code, out, err = run("validate", str(file))
+    fits, preset = err.splitlines()
+    assert (code, out) == (2, "")
+    assert fits.startswith(f"{file}: service.group.roles.decode.accelerators: must hold moe-540b")
+    assert preset.startswith(f"{file}: traffic: must be one of azure2023_code, ")
+
+
 def test_one_service_is_not_called_services(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "one.yaml"
     text = (REPO / "examples/services.yaml").read_text(encoding="utf-8")

@@ -112,6 +112,15 @@ def test_a_trace_on_the_command_line_takes_the_place_of_the_traffic(tmp_path: Pa
     assert with_trace(with_trace(own, trace), None) == with_trace(own, trace)
 
 
+def test_a_trace_in_place_of_other_traffic_brings_its_own_length(tmp_path: Path) -> None:
+    trace = tmp_path / "t.csv"
+    trace.write_text("x")
+    limited = MINIMAL_SCENARIO + "duration_s: 600\n"
+    assert with_trace(parse_scenario(limited, None, Path()), trace).duration_s is None
+    cut = parse_scenario(limited.replace(CURVE, "trace: {}"), None, Path())
+    assert with_trace(cut, trace).duration_s == 600
+
+
 def test_a_scenario_that_waits_for_a_trace_cannot_run_without_one(tmp_path: Path) -> None:
     scenario = parse_scenario(MINIMAL_SCENARIO.replace(CURVE, "trace: {}"), None, Path())
     with pytest.raises(ConfigError, match=r"traffic\.trace\.path: is required.*--trace"):

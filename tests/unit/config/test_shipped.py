@@ -15,7 +15,7 @@ from heteroscale.config.document import parse_document
 from heteroscale.config.fields import Section, default_of
 from heteroscale.config.load import load_fleet, parse_fleet
 from heteroscale.config.reference import reference
-from heteroscale.config.scenario import built_in_scenario, load_scenario
+from heteroscale.config.scenario import Scenario, built_in_scenario, load_scenario
 from heteroscale.config.schema import json_schema
 from heteroscale.entities.service import FleetSpec
 from heteroscale.errors import ConfigError
@@ -26,6 +26,7 @@ from heteroscale.performance.models import (
     WeightType,
 )
 from heteroscale.performance.roofline import Efficiency
+from heteroscale.sim.check import faults_of
 from heteroscale.workload.loaders import FORMATS, MAX_RUN_S
 from heteroscale.workload.traffic import Burst, MixDrift, RateStep
 from tests.unit.config.texts import MINIMAL, REPO
@@ -93,7 +94,10 @@ def test_the_built_in_scenario_is_the_example_of_its_name() -> None:
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_every_scenario_is_possible_and_named_after_its_file(path: Path) -> None:
-    assert check_file(path) == f"scenario {path.stem}"
+    held = check_file(path)
+    assert isinstance(held, Scenario)
+    assert held.name == path.stem
+    assert faults_of(held) == ()
 
 
 def test_there_are_the_scenarios_that_the_documents_name() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from heteroscale.adapters.memory import (
@@ -11,6 +13,7 @@ from heteroscale.adapters.memory import (
     MemoryStore,
     MemorySubcluster,
 )
+from heteroscale.entities.action import Action, Outcome
 from heteroscale.entities.policy import LifecycleSpec, PolicySpec, ProportionalSpec
 from heteroscale.entities.service import (
     AcceleratorOption,
@@ -30,6 +33,8 @@ from heteroscale.loop import ControlLoop, TickReport
 
 START_S = 1_700_000_000.0
 INTERVAL_S = 15.0
+#: decode tokens/s that ask for more than a service of `world` has
+BUSY_TPS = 3500.0
 
 
 def service(name: str, *, mode: Mode = Mode.ENFORCE, target_tps: float = 1000.0) -> ServiceSpec:
@@ -140,3 +145,35 @@ def world(spec: FleetSpec, *, subclusters: tuple[str, ...] = ("alpha",)) -> Worl
     return World(
         loop=loop, clock=clock, metrics=metrics, subclusters=places, store=store, journal=journal
     )
+
+
+def busy(*modes: Mode, subclusters: tuple[str, ...] = ("alpha",)) -> World:
+    """Return services, one per mode, whose load asks for more than they have."""
+    names = ("chat", "code", "docs")[: len(modes)]
+    specs = tuple(service(name, mode=mode) for name, mode in zip(names, modes, strict=True))
+    run = world(fleet(*specs), subclusters=subclusters)
+    run.metrics.readings = {name: readings(BUSY_TPS) for name in names}
+    return run
+
+
+def states(run: World) -> Counter[str]:
+    """Return how many instances are in each state."""
+    return Counter(
+        one.state.value for place in run.subclusters.values() for one in place.observe().instances
+    )
+
+
+class Answering(MemorySubcluster):
+    """A sub-cluster that notes every batch, and may answer out of turn."""
+
+    def __init__(self, notes: list[str], clock: MemoryClock) -> None:
+        super().__init__("alpha", clock, nodes=nodes("alpha", 64))
+        self.notes = notes
+        self.answers: int | None = None
+        self.fault: Exception | None = None
+
+    def apply(self, actions: Sequence[Action], deadline_s: float) -> tuple[Outcome, ...]:
+        self.notes.append(f"apply {len(actions)} by +{deadline_s - START_S:.0f}")
+        if self.fault is not None:
+            raise self.fault
+        return super().apply(actions, deadline_s)[: self.answers]

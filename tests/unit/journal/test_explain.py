@@ -257,7 +257,7 @@ class TestCommands:
 
     @pytest.mark.parametrize(
         "at",
-        ["+45", "1700000045", "2023-11-14T22:14:05", "2023-11-15T06:14:05+08:00"],
+        ["+60", "1700000045", "2023-11-14T22:14:05", "2023-11-15T06:14:05+08:00"],
         ids=["since the start", "epoch", "utc by default", "another zone"],
     )
     def test_explain_tells_it_in_words(
@@ -281,7 +281,7 @@ class TestCommands:
         self, journal: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
         done = command(
-            capsys, "explain", str(journal), "--service", "chat", "--at", "+45", "--json"
+            capsys, "explain", str(journal), "--service", "chat", "--at", "+60", "--json"
         )
         assert msgspec.json.decode(done.stdout, type=Explanation) == told(busy_run(), 45.0)
 
@@ -289,10 +289,15 @@ class TestCommands:
         ("arguments", "error"),
         [
             (
-                ("--service", "chta", "--at", "+0"),
+                ("--service", "chta", "--at", "+15"),
                 "service: must be one of the fleet's: chat, code",
             ),
             (("--service", "chat", "--at", "noon"), "--at: must be ISO 8601"),
+            (("--service", "chat", "--at", "nan"), "--at: must be ISO 8601"),
+            (("--service", "chat", "--at", "+inf"), "--at: must be ISO 8601"),
+            (("--service", "chat", "--at", "1e400"), "--at: must be ISO 8601"),
+            (("--service", "chat", "--at", "1e15"), "--at: must be ISO 8601"),
+            (("--service", "chat", "--at", "+0"), "at: the journal starts at"),
             (("--service", "chat", "--at", "+1e6"), "at: the journal ends at"),
         ],
     )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+from errno import ENOSPC
+from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -215,3 +218,77 @@ def test_a_line_after_close_opens_the_next_segment(tmp_path: Path) -> None:
     sink.append(b"{}\n")
     sink.close()
     assert names(tmp_path) == ["journal-000001.jsonl.gz", "journal-000002.jsonl.gz"]
+
+
+class FullDisk(FileIO):
+    """A file that takes only so much more, and says so again when it is closed."""
+
+    room = 0
+
+    def close(self) -> None:
+        opened = not self.closed
+        super().close()
+        if opened:
+            raise OSError(ENOSPC, "No space left on device")
+
+    def write(self, content: Any) -> int:
+        if not self.room:
+            raise OSError(ENOSPC, "No space left on device")
+        taken = bytes(content)[: self.room]
+        self.room -= len(taken)
+        return super().write(taken)
+
+
+def fill(sink: JournalFolder, room: int) -> None:
+    """Let the disk under the open segment take only so many bytes more."""
+    assert sink._file is not None
+    sink._file.close()
+    sink._file = FullDisk(str(sink._file.name), "ab")
+    sink._file.room = room
+
+
+@pytest.mark.parametrize(
+    ("room", "segment_bytes"),
+    [(0, 2**20), (40, 2**20), (2**20, 1)],
+    ids=["not a byte", "half a line", "all but the end of the segment"],
+)
+def test_a_line_reported_lost_can_never_be_read(
+    tmp_path: Path, room: int, segment_bytes: int
+) -> None:
+    made = world(fleet(service("chat")))
+    with JournalFolder(tmp_path) as sink:
+        loop = ControlLoop(
+            fleet(service("chat")),
+            made.clock,
+            made.metrics,
+            tuple(made.subclusters.values()),
+            made.store,
+            Recorder(sink),
+        )
+        for tick in range(6):
+            if tick == 3:
+                fill(sink, room)
+                sink._options = JournalOptions(segment_bytes=segment_bytes)
+            lost = loop.tick().notices
+            sink._options = JournalOptions()
+            assert bool(lost) == (tick == 3)
+            made.clock.advance(15.0)
+    report = replay(JournalReader(tmp_path).lines())
+    assert (report.records, report.fault) == (5, None)
+
+
+def test_a_disk_that_stays_full_pushes_out_no_segment(tmp_path: Path) -> None:
+    sink = JournalFolder(tmp_path, JournalOptions(segments=2))
+    for _ in range(5):
+        if sink._file is None:
+            sink._open()
+        fill(sink, 0)
+        with pytest.raises(OSError, match="No space left"):
+            sink.append(b"{}\n")
+    assert names(tmp_path) == []
+    sink.append(b"{}\n")
+    assert names(tmp_path) == ["journal-000006.jsonl.gz"]
+    fill(sink, 3)
+    with pytest.raises(OSError, match="No space left"):
+        sink.close()
+    assert [line.text for line in JournalReader(tmp_path).lines()] == [b"{}\n"]

@@ -25,6 +25,7 @@ def sized(
     **fields: Any,
 ) -> Sized:
     given: dict[str, Any] = {
+        "asks_in": False,
         "forced": False,
         "supply": held,
         "anchor_pending": 0.0,
@@ -79,7 +80,7 @@ def at(prefill: float, decode: float) -> dict[str, float]:
             24,
             HOLD,
             ["surplus_waits"],
-            id="a surplus waits",
+            id="a surplus waits for the next scale-in",
         ),
         pytest.param(
             sized(HOLD, 10, at(24, 10), anchor_pending=2.0),
@@ -92,6 +93,20 @@ def at(prefill: float, decode: float) -> dict[str, float]:
         pytest.param(sized(OUT, 11, at(22, 10)), 22, OUT, [], id="out, already there"),
         pytest.param(sized(OUT, 11, at(30, 10)), 30, OUT, [], id="out never shrinks a partner"),
         pytest.param(sized(OUT, 12, at(10, 10)), 24, OUT, ["follows"], id="out restores as well"),
+        pytest.param(
+            sized(OUT, 10, at(20, 5)),
+            20,
+            OUT,
+            [],
+            id="out to where its partners are, after the anchor lost half",
+        ),
+        pytest.param(
+            sized(OUT, 10, at(30, 5), ratio_changed=True),
+            54,
+            OUT,
+            ["follows", "move_limited"],
+            id="along with the anchor while a changed ratio is approached",
+        ),
         pytest.param(
             sized(OUT, 12, at(10, 10), ratio_changed=True),
             14,
@@ -217,7 +232,15 @@ def test_a_fraction_that_no_instance_fills_is_not_given_back() -> None:
     small = AcceleratorOption(type="L20", gpus=8, capacity=0.9)
     roles = (build_role("prefill", accelerators=(H20, small)), build_role("decode"))
     spec = build_service(roles=roles)
-    surplus = coordinate(spec, sized(HOLD, 4, at(9.6, 4)))
-    assert (surplus.capacity["prefill"], codes(surplus.reasons)) == (9, ["surplus_waits"])
+    surplus = coordinate(spec, sized(HOLD, 5, at(8.7, 5), ratio={"prefill": 3, "decode": 2}))
+    assert (surplus.capacity["prefill"], codes(surplus.reasons)) == (8, ["surplus_rounded"])
     inward = coordinate(spec, sized(IN, 4, at(8.6, 5)))
     assert (inward.capacity["prefill"], codes(inward.reasons)) == (8, [])
+
+
+def test_rounding_does_not_eat_the_giving_back_of_a_fractional_surplus() -> None:
+    small = AcceleratorOption(type="L20", gpus=8, capacity=0.55)
+    roles = (build_role("prefill", accelerators=(H20, small)), build_role("decode"))
+    ratio = {"prefill": 1, "decode": 1}
+    decision = coordinate(build_service(roles=roles), sized(HOLD, 2, at(3.3, 2), ratio=ratio))
+    assert (decision.capacity["prefill"], codes(decision.reasons)) == (2, ["surplus"])

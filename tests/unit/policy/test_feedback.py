@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
+from heteroscale.entities.action import Effect
 from heteroscale.entities.decision import Direction, Recommendation
 from heteroscale.entities.policy import FeedbackSpec
-from heteroscale.entities.snapshot import InstanceState, Reading, Signal, UnknownCause
-from heteroscale.entities.state import FeedbackState, ServiceState
+from heteroscale.entities.snapshot import Instance, InstanceState, Reading, Signal, UnknownCause
+from heteroscale.entities.state import FeedbackState, PendingAction, ServiceState
 from heteroscale.policy.feedback import recommend, remember
 from tests.builders import NOW_S, build_instances, build_service, build_snapshot
 from tests.unit.policy.deciding import codes, situate
@@ -86,16 +87,53 @@ def test_giving_back(state: FeedbackState | None, step_in: float, demands: list[
     assert all(one.direction is IN and not one.blocks for one in asked)
 
 
+def decoding(
+    ready: int, coming: int = 0, state: InstanceState = InstanceState.PENDING
+) -> tuple[Instance, ...]:
+    """Ten prefill, and decode that is ready or on its way."""
+    return (
+        *build_instances("decode", ready),
+        *build_instances("decode", coming, state, first=ready),
+        *build_instances("prefill", 10),
+    )
+
+
+def sent(effect: Effect) -> PendingAction:
+    return PendingAction(
+        action_id="a",
+        sent_s=NOW_S - 15.0,
+        out_until_before_s=0.0,
+        in_until_before_s=0.0,
+        targets=(),
+        versions=(),
+        effect=effect,
+    )
+
+
 @pytest.mark.parametrize(
-    ("ready", "until_s", "direction"),
+    ("instances", "pending", "until_s", "direction"),
     [
-        pytest.param(10, NOW_S + 1.0, HOLD, id="neither ready nor timed out"),
-        pytest.param(12, NOW_S + 1.0, OUT, id="ready"),
-        pytest.param(10, NOW_S, OUT, id="timed out"),
+        pytest.param(decoding(10, 2), (), NOW_S + 1.0, HOLD, id="on its way"),
+        pytest.param(decoding(10, 2, InstanceState.STARTING), (), NOW_S + 1.0, HOLD, id="starting"),
+        pytest.param(decoding(10), (sent(Effect.OUT),), NOW_S + 1.0, HOLD, id="sent, not seen yet"),
+        pytest.param(decoding(12), (), NOW_S + 1.0, OUT, id="ready"),
+        pytest.param(decoding(10, 2), (), NOW_S, OUT, id="timed out"),
+        pytest.param(decoding(10), (), NOW_S + 1.0, OUT, id="refused, or never sent"),
+        pytest.param(decoding(10, 1), (), NOW_S + 1.0, OUT, id="only half of it came"),
+        pytest.param(decoding(10), (sent(Effect.UPKEEP),), NOW_S + 1.0, OUT, id="another was sent"),
     ],
 )
-def test_the_next_step_waits_for_the_last(ready: int, until_s: float, direction: Direction) -> None:
-    (asked,) = ask(ttft(2.0), state=FeedbackState(step_to=12.0, step_until_s=until_s), decode=ready)
+def test_the_next_step_waits_for_the_last_while_that_is_under_way(
+    instances: tuple[Instance, ...],
+    pending: tuple[PendingAction, ...],
+    until_s: float,
+    direction: Direction,
+) -> None:
+    spec = build_service(feedback=(FeedbackSpec(signal=Signal.TTFT),))
+    step = FeedbackState(step_to=12.0, step_until_s=until_s)
+    memory = ServiceState(feedback={"ttft_s": step}, pending=pending)
+    snapshot = build_snapshot(readings=(ttft(2.0),), instances=instances)
+    (asked,) = recommend(situate(spec, snapshot, memory))
     assert (asked.direction, asked.blocks) == (direction, True)
 
 
@@ -130,7 +168,7 @@ def after(
     value: float, state: FeedbackState | None, wanted: float | None, decode: int = 10
 ) -> FeedbackState:
     spec = build_service(feedback=(FeedbackSpec(signal=Signal.TTFT),))
-    snapshot = build_snapshot(readings=(ttft(value),), prefill=10, decode=decode)
+    snapshot = build_snapshot(readings=(ttft(value),), instances=decoding(decode, 12 - decode))
     memory = ServiceState(feedback={} if state is None else {"ttft_s": state})
     situation = situate(spec, snapshot, memory)
     return remember(situation, recommend(situation), wanted)["ttft_s"]

@@ -188,6 +188,29 @@ def test_what_the_operator_forces(demand: float, fields: dict[str, Any], forced:
 
 
 @pytest.mark.parametrize(
+    ("demand", "fields", "asks"),
+    [
+        pytest.param(5.0, {}, True, id="free"),
+        pytest.param(5.0, {"shrink": WAITING}, True, id="a collapse, in its cool-down"),
+        pytest.param(5.1, {"shrink": WAITING}, False, id="an evening, in its cool-down"),
+        pytest.param(9.0, {}, True, id="an evening, free"),
+        pytest.param(5.0, {"shrink": LOCKED}, False, id="paused or frozen"),
+        pytest.param(5.0, {"lowest": 10}, False, id="at its minimum"),
+        pytest.param(5.0, {"pin": {"decode": 10}}, False, id="pinned where it is"),
+        pytest.param(5.0, {"full": False}, False, id="the window fills"),
+        pytest.param(5.0, {"highest": 10.0}, False, id="needed just now"),
+        pytest.param(10.0, {}, False, id="nothing asked"),
+        pytest.param(15.0, {}, False, id="more asked"),
+        pytest.param(10.0, {"most": 5}, False, id="only the operator asks"),
+    ],
+)
+def test_who_asks_for_scale_in_before_its_wait(
+    demand: float, fields: dict[str, Any], asks: bool
+) -> None:
+    assert run(demand, 10.0, **fields).asks_in is asks
+
+
+@pytest.mark.parametrize(
     ("fields", "expected"),
     [
         pytest.param({}, Leave(grow=FREE, shrink=FREE), id="free"),

@@ -76,7 +76,7 @@ def test_in_force(spec: ScheduleSpec, at_h: float, offset_s: int, expected: bool
         ),
         pytest.param(
             (period(replicas={"prefill": 6}, ratio={"prefill": 2, "decode": 1}),),
-            Period(name="day", demand=3.0, ratio_name="day", ratio={"prefill": 2, "decode": 1}),
+            Period(name="day", demand=3.0, ratio={"prefill": 2, "decode": 1}),
             id="or by the ratio it sets",
         ),
         pytest.param(
@@ -94,7 +94,7 @@ def test_in_force(spec: ScheduleSpec, at_h: float, offset_s: int, expected: bool
                 period("a", ratio={"prefill": 1, "decode": 9}),
                 period("b", replicas={"prefill": 8, "decode": 4}),
             ),
-            Period(name="b", demand=4.0, ratio_name="b", ratio={"prefill": 2, "decode": 1}),
+            Period(name="b", demand=4.0, ratio={"prefill": 2, "decode": 1}),
             id="who asks for most sets the ratio",
         ),
         pytest.param(
@@ -102,7 +102,7 @@ def test_in_force(spec: ScheduleSpec, at_h: float, offset_s: int, expected: bool
                 period("a", ratio={"prefill": 1, "decode": 9}),
                 period("b", replicas={"decode": 4}),
             ),
-            Period(name="b", demand=4.0, ratio_name="a", ratio={"prefill": 1, "decode": 9}),
+            Period(name="b", demand=4.0, ratio={"prefill": 1, "decode": 9}),
             id="who sets none leaves it to another",
         ),
         pytest.param(

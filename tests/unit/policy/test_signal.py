@@ -6,10 +6,19 @@ from typing import Any
 
 import pytest
 
-from heteroscale.entities.policy import TrustSpec
+from heteroscale.entities.policy import FeedbackSpec, PolicySpec, ScheduleSpec, TrustSpec
 from heteroscale.entities.service import Slo
 from heteroscale.entities.snapshot import Reading, Signal, UnknownCause
-from heteroscale.policy.signal import Latency, idle, judge, judged, latency, lookup
+from heteroscale.policy.signal import (
+    Latency,
+    idle,
+    judge,
+    judged,
+    latency,
+    lookup,
+    worst_latency,
+)
+from tests.builders import BY_DECODE_TPS
 
 TRUST = TrustSpec(stale_s=60.0, min_coverage=0.7)
 SLO = Slo(ttft_s=1.0, tbt_s=0.04, quantile=0.9)
@@ -27,12 +36,33 @@ def reading(value: float | None = 5.0, **fields: Any) -> Reading:
         pytest.param(reading(0.0), 0.0, id="zero is a value"),
         pytest.param(reading(age_s=60.0, coverage=0.7), 5.0, id="the limits themselves pass"),
         pytest.param(reading(age_s=60.1), UnknownCause.STALE, id="too old"),
-        pytest.param(reading(age_s=math.nan), UnknownCause.STALE, id="an age of NaN is too old"),
+        pytest.param(reading(age_s=math.nan), UnknownCause.INVALID, id="an age of NaN"),
+        pytest.param(reading(age_s=-0.5), 5.0, id="clocks differ a little"),
+        pytest.param(reading(age_s=-86_400.0), UnknownCause.INVALID, id="from the future"),
         pytest.param(reading(coverage=0.69), UnknownCause.THIN, id="too few instances reported"),
-        pytest.param(reading(coverage=math.nan), UnknownCause.THIN, id="a coverage of NaN is thin"),
+        pytest.param(reading(coverage=math.nan), UnknownCause.INVALID, id="a coverage of NaN"),
+        pytest.param(reading(coverage=-1.0), UnknownCause.INVALID, id="a negative coverage"),
+        pytest.param(reading(coverage=1.1), 5.0, id="more reported than are ready"),
         pytest.param(reading(math.nan), UnknownCause.INVALID, id="NaN"),
         pytest.param(reading(math.inf), UnknownCause.INVALID, id="infinite"),
         pytest.param(reading(-0.1), UnknownCause.INVALID, id="negative"),
+        pytest.param(
+            reading(1.0, signal=Signal.KV_USAGE), 1.0, id="a share of one is a whole share"
+        ),
+        pytest.param(
+            reading(1.009, signal=Signal.UTILIZATION), 1.009, id="a rate may count a little more"
+        ),
+        pytest.param(
+            reading(85.0, signal=Signal.UTILIZATION), UnknownCause.INVALID, id="a percentage"
+        ),
+        pytest.param(
+            reading(1.02, signal=Signal.SM_ACTIVITY), UnknownCause.INVALID, id="more than whole"
+        ),
+        pytest.param(
+            reading(None, cause=UnknownCause.NO_EVENTS, age_s=-61.0),
+            UnknownCause.INVALID,
+            id="no events of the future",
+        ),
         pytest.param(reading(None), UnknownCause.MISSING, id="no value and no cause"),
         pytest.param(
             reading(None, cause=UnknownCause.THIN), UnknownCause.THIN, id="the cause it came with"
@@ -155,3 +185,49 @@ def test_latency(readings: tuple[Reading, ...], worst: Latency) -> None:
 )
 def test_idle(readings: tuple[Reading, ...], is_idle: bool) -> None:
     assert idle(judged(readings, TRUST)) is is_idle
+
+
+TTFT = Reading(signal=Signal.TTFT, role="prefill", value=0.5)
+NIGHT = ScheduleSpec(name="night", timezone="UTC", days=(1,), start_s=0, end_s=3600)
+SCHEDULED = PolicySpec(schedules=(NIGHT,))
+MEASURED = PolicySpec(schedules=(NIGHT,), proportional=(BY_DECODE_TPS,))
+STEPPED = PolicySpec(schedules=(NIGHT,), feedback=(FeedbackSpec(signal=Signal.TTFT),))
+
+
+@pytest.mark.parametrize(
+    ("readings", "policy", "worst"),
+    [
+        pytest.param((TTFT, TBT), MEASURED, (1.25, True), id="the worst of both"),
+        pytest.param((TTFT,), MEASURED, (0.5, False), id="one is missing"),
+        pytest.param(
+            (TTFT, replace(TBT, value=None, cause=UnknownCause.NO_EVENTS), reading(0.0)),
+            MEASURED,
+            (0.5, True),
+            id="no events while idle",
+        ),
+        pytest.param(
+            (TTFT, replace(TBT, value=None, cause=UnknownCause.NO_EVENTS), reading(5.0)),
+            MEASURED,
+            (0.5, False),
+            id="no events beside a load",
+        ),
+        pytest.param((), MEASURED, (None, False), id="a blackout"),
+        pytest.param((), STEPPED, (None, False), id="also of a service with feedback"),
+        pytest.param((), SCHEDULED, (None, True), id="a service that cannot use metrics"),
+        pytest.param(
+            (replace(TBT, value=None, cause=UnknownCause.MISSING),),
+            SCHEDULED,
+            (None, True),
+            id="that says so itself",
+        ),
+        pytest.param(
+            (replace(TBT, age_s=99.0),), SCHEDULED, (None, False), id="unless its metrics fail"
+        ),
+        pytest.param((TTFT,), SCHEDULED, (0.5, False), id="or half of them do"),
+        pytest.param((TTFT, TBT), SCHEDULED, (1.25, True), id="what it has is looked at"),
+    ],
+)
+def test_worst_latency(
+    readings: tuple[Reading, ...], policy: PolicySpec, worst: tuple[float | None, bool]
+) -> None:
+    assert worst_latency(judged(readings, TRUST), SLO, policy) == worst

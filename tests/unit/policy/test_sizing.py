@@ -169,6 +169,15 @@ def test_a_step_of_feedback_is_remembered_only_if_it_happens() -> None:
     assert (decision.direction, after.feedback) == (HOLD, {"ttft_s": FeedbackState()})
 
 
+def test_a_step_of_feedback_that_was_not_applied_is_asked_again_at_the_next_tick() -> None:
+    spec = build_service(feedback=(FeedbackSpec(signal=Signal.TTFT),))
+    snapshot = build_snapshot(readings=build_readings(ttft_s=1.5), prefill=10, decode=10)
+    first, state = decide(spec, snapshot)
+    again, after = decide(spec, snapshot, state, now_s=NOW_S + 15.0)
+    assert (again.capacity, again.reasons) == (first.capacity, first.reasons)
+    assert after.feedback == {"ttft_s": FeedbackState(step_to=12.0, step_until_s=NOW_S + 615.0)}
+
+
 def test_low_latency_alone_holds_but_lets_a_surplus_go() -> None:
     spec = build_service(feedback=(FeedbackSpec(signal=Signal.TTFT),))
     snapshot = build_snapshot(readings=build_readings(ttft_s=0.5), prefill=15, decode=10)
@@ -215,6 +224,29 @@ def test_a_schedule_sets_counts_and_ratio_in_bounded_moves() -> None:
     assert after.ratio_moving is False
     decision, _ = decide(spec, build_snapshot(prefill=10, decode=10), after, utc_offsets_s=UTC)
     assert decision.capacity == {"prefill": 20, "decode": 10}
+
+
+@pytest.mark.parametrize(
+    ("bounds", "pin", "prefill"),
+    [
+        pytest.param({"max_replicas": 12}, {}, 12, id="a maximum"),
+        pytest.param({"min_replicas": 30}, {}, 30, id="a minimum"),
+        pytest.param({}, {"prefill": 5}, 5, id="a pin"),
+        pytest.param({"max_replicas": 7}, {"prefill": 9}, 7, id="a pin beyond a bound"),
+    ],
+)
+def test_a_changed_ratio_has_arrived_where_the_operator_keeps_it_broken(
+    bounds: dict[str, Any], pin: dict[str, int], prefill: int
+) -> None:
+    roles = (build_role("prefill", **bounds), build_role("decode"))
+    spec = build_service(roles=roles, pin=pin, schedules=(DAY,))
+    state = build_state(ratio_seen={"prefill": 1, "decode": 1})
+    away = build_snapshot(prefill=prefill + 5, decode=10)
+    _, after = decide(spec, away, state, utc_offsets_s=UTC)
+    assert after.ratio_moving is True
+    there = build_snapshot(prefill=prefill, decode=10)
+    _, after = decide(spec, there, after, utc_offsets_s=UTC)
+    assert after.ratio_moving is False
 
 
 def test_outside_every_period_a_scheduled_service_holds() -> None:

@@ -8,9 +8,7 @@ from heteroscale.entities.snapshot import GroupRole, Instance, InstanceState
 from heteroscale.policy.supply import (
     Tally,
     explain_foreign,
-    ready_by_role,
     smallest_unit,
-    supply_by_role,
     tally,
     to_hold,
 )
@@ -45,11 +43,6 @@ def test_tally_counts_capacity_by_state() -> None:
         failed={"prefill": 0.0, "decode": 1.0},
         foreign=(),
     )
-
-
-def test_supply_and_ready_by_role() -> None:
-    assert supply_by_role(SPEC, everything()) == {"prefill": 1.0, "decode": 4.0}
-    assert ready_by_role(SPEC, everything()) == {"prefill": 1.0, "decode": 2.0}
 
 
 def test_what_the_service_does_not_list_counts_nothing_and_is_told_once() -> None:

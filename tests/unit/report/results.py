@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from heteroscale.sim.result import Change, Count, SimulationResult, Timeline
+from heteroscale.sim.result import Change, Count, Search, SimulationResult, Timeline
 
 DAY_S = 86_400.0
 
@@ -31,6 +31,9 @@ def a_day(*, intervals: int = 288, scenario: str = "paper-day") -> SimulationRes
         gpu_hours=4_321.5,
         gpu_hours_static_peak=7_104.0,
         static_peak={"prefill": 22, "decode": 15},
+        static_peak_search=Search.FOUND,
+        static_peak_attainment=0.9951,
+        policy_attainment=0.9946,
         ttft_p50_s=0.212,
         ttft_p99_s=0.874,
         tbt_p50_s=0.0221,
@@ -56,6 +59,9 @@ def an_empty_run() -> SimulationResult:
         slo_attainment=None,
         gpu_hours_static_peak=None,
         static_peak={},
+        static_peak_search=Search.NOT_SEARCHED,
+        static_peak_attainment=None,
+        policy_attainment=None,
         ttft_p50_s=None,
         ttft_p99_s=None,
         tbt_p50_s=None,
@@ -144,6 +150,7 @@ def _change(
             "the change is limited to 10 % of the supply in one action",
             f"at 9 : 7 that is {prefill[1]} prefill and {decode[1]} decode",
         ),
+        headline="the change is limited to 10 % of the supply in one action",
     )
 
 

@@ -19,6 +19,9 @@ KEYS = [
     "scenario",
     "seed",
     "policy",
+    "mode",
+    "held_by_operator",
+    "trace_notes",
     "slo",
     "requests",
     "input_tokens",
@@ -28,6 +31,9 @@ KEYS = [
     "gpu_hours_static_peak",
     "gpu_hours_saved_share",
     "static_peak",
+    "static_peak_search",
+    "static_peak_attainment",
+    "policy_attainment",
     "ttft_p50_s",
     "ttft_p99_s",
     "tbt_p50_s",
@@ -36,6 +42,7 @@ KEYS = [
     "reversals",
     "out_of_ratio_share",
     "ticks",
+    "ticks_not_sent",
     "changes",
     "timeline",
     "simulated_s",
@@ -77,12 +84,16 @@ def test_figures_are_those_of_the_run() -> None:
     assert found["gpu_hours"] == 4_321.5
     assert found["gpu_hours_saved_share"] == pytest.approx(0.391681, abs=1e-6)
     assert found["static_peak"] == {"prefill": 22, "decode": 15}
+    assert found["static_peak_search"] == "found"
+    assert found["static_peak_attainment"] == 0.9951
+    assert found["policy_attainment"] == 0.9946
     assert found["changes"][0] == {
         "at_s": 5_400.0,
         "service": "chat-large",
         "direction": "in",
         "before": {"prefill": 9, "decode": 7},
         "after": {"prefill": 8, "decode": 6},
+        "headline": result.changes[0].headline,
         "reasons": list(result.changes[0].reasons),
     }
     assert found["timeline"]["interval_s"] == 300.0
@@ -100,6 +111,8 @@ def test_what_is_unknown_is_null_and_what_is_absent_is_empty() -> None:
         "slo_attainment",
         "gpu_hours_static_peak",
         "gpu_hours_saved_share",
+        "static_peak_attainment",
+        "policy_attainment",
         "ttft_p50_s",
         "ttft_p99_s",
         "tbt_p50_s",
@@ -108,6 +121,9 @@ def test_what_is_unknown_is_null_and_what_is_absent_is_empty() -> None:
     }
     assert found["changes"] == []
     assert found["static_peak"] == {}
+    assert found["static_peak_search"] == "not searched"
+    assert found["mode"] == "enforce"
+    assert found["held_by_operator"] == found["trace_notes"] == []
 
 
 def test_two_runs_differ_in_the_last_line_only() -> None:

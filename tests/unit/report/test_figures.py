@@ -10,8 +10,11 @@ from rich.console import Console
 
 from heteroscale.report.figures import (
     clock_text,
+    conditions,
+    counted,
     counts_text,
     headline,
+    hours_text,
     moves_text,
     saved_share,
     seconds_text,
@@ -20,8 +23,10 @@ from heteroscale.report.figures import (
     span_text,
 )
 from heteroscale.report.table import summary
-from heteroscale.sim.result import Change, SimulationResult
+from heteroscale.sim.result import Change, Search, SimulationResult
 from tests.unit.report.results import a_day, an_empty_run
+
+LIMITS = "TTFT ≤ 1 s, mean gap ≤ 40 ms"
 
 
 def printed(result: SimulationResult) -> list[str]:
@@ -35,7 +40,7 @@ def test_the_table_of_a_day() -> None:
     assert printed(a_day()) == [
         "paper-day  policy proportional decode tps, seed 7, 24 h simulated",
         "GPU-hours saved             39.2 %  4,322 against 7,104 fixed (22 prefill + 15 decode)",
-        "SLO attained               99.63 %  TTFT ≤ 1 s, mean gap ≤ 40 ms",
+        f"SLO attained               99.63 %  {LIMITS}; busiest hours 99.46 %, fixed 99.51 %",
         "TTFT p99                    874 ms  median 212 ms, SLO 1 s",
         "TBT p99                    41.7 ms  median 22.1 ms, SLO 40 ms",
         "Requests                       9 M  4,000 still running, 6,000 refused",
@@ -51,7 +56,10 @@ def test_the_table_of_a_day() -> None:
 
 def test_nothing_arrived_is_told_with_dashes_not_zeros() -> None:
     lines = printed(an_empty_run())
-    assert lines[1].split(maxsplit=1) == ["GPU-hours", "4,322  no fixed fleet to compare with"]
+    assert lines[1].split(maxsplit=1) == [
+        "GPU-hours",
+        "4,322  no fixed fleet was searched to compare with",
+    ]
     assert [line.split()[2] for line in lines[2:5]] == ["–", "–", "–"]
 
 
@@ -136,3 +144,59 @@ def test_counts_and_moves_name_every_role() -> None:
         reasons=(),
     )
     assert moves_text(change) == "decode 7 → 8, prefill/ffn 0 → 4"
+
+
+@pytest.mark.parametrize(
+    ("search", "attained", "want"),
+    [
+        pytest.param(
+            Search.NONE_ATTAINS,
+            1.0,
+            ("no fixed fleet attains as much", "busiest hours 100.00 %"),
+            id="none attains as much",
+        ),
+        pytest.param(
+            Search.NOTHING_ENDED, None, ("no request ended in the busiest hours",), id="none ended"
+        ),
+        pytest.param(Search.NOT_SEARCHED, None, ("no fixed fleet was searched",), id="no search"),
+    ],
+)
+def test_why_nothing_is_compared_is_said(
+    search: Search, attained: float | None, want: tuple[str, ...]
+) -> None:
+    result = replace(an_empty_run(), static_peak_search=search, policy_attainment=attained)
+    text = "\n".join(printed(result))
+    assert all(words in text for words in want)
+
+
+def test_a_run_that_did_not_act_says_so_in_its_title() -> None:
+    result = replace(
+        a_day(),
+        mode="observe",
+        ticks_not_sent=1,
+        held_by_operator=("frozen", "decode pinned at 5"),
+        trace_notes=("trace cut at 3 h",),
+    )
+    title = " ".join(printed(result)[:2])
+    for words in (
+        "mode observe: changes of 1 tick not sent",
+        "frozen",
+        "decode pinned at 5",
+        "trace cut at 3 h",
+    ):
+        assert words in title
+    assert conditions(a_day()) == ()
+
+
+@pytest.mark.parametrize(
+    ("gpu_hours", "want"),
+    [(5_163.4, "5,163"), (9.996, "10"), (9.99, "9.99"), (0.0667, "0.07"), (0.0, "0.00")],
+)
+def test_few_gpu_hours_have_decimals(gpu_hours: float, want: str) -> None:
+    assert hours_text(gpu_hours) == want
+
+
+def test_one_is_singular() -> None:
+    assert counted(1, "reversal") == "1 reversal"
+    assert counted(0, "reversal") == "0 reversals"
+    assert counted(5_760, "tick") == "5,760 ticks"

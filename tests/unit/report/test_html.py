@@ -142,6 +142,22 @@ def test_faults_are_in_the_page_only_where_some_struck() -> None:
     assert "faults" not in embedded(render(a_day()))
 
 
+def test_a_change_is_headed_by_the_reason_that_asked_for_it() -> None:
+    day = a_day()
+    assert f'<span class="gist">{CHANGES[0].headline}</span>' in render(day)
+    bare = replace(CHANGES[0], headline="")
+    page = render(replace(day, changes=(bare,)))
+    assert f'<span class="gist">{CHANGES[0].reasons[0]}' not in page
+    assert '<span class="gist">the steps inside say why</span>' in page
+
+
+def test_a_run_that_did_not_act_says_so_under_its_title() -> None:
+    assert 'class="conditions"' not in render(a_day())
+    text = render(replace(a_day(), mode="recommend", held_by_operator=("frozen",)))
+    said = '<p class="conditions">mode recommend: changes of 0 ticks not sent; frozen</p>'
+    assert said in text
+
+
 def test_services_are_named_when_there_are_several() -> None:
     day = a_day()
     assert "<em>" not in render(day)
@@ -186,6 +202,7 @@ def test_no_name_or_reason_can_write_markup(hostile: str) -> None:
         before={hostile: 1},
         after={hostile: 2},
         reasons=(hostile, "then another", "and a third"),
+        headline=hostile,
     )
     series = {**day.timeline.series, hostile: (1.0,) * 288}
     text = render(
@@ -194,6 +211,9 @@ def test_no_name_or_reason_can_write_markup(hostile: str) -> None:
             scenario=hostile,
             policy=hostile,
             static_peak={hostile: 1},
+            mode=hostile,
+            held_by_operator=(hostile,),
+            trace_notes=(hostile,),
             changes=(change,),
             timeline=replace(day.timeline, series=series),
         )

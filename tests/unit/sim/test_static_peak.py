@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heteroscale.app import assemble
-from heteroscale.sim.result import Timeline
+from heteroscale.config.scenario_sections import BurstSection
+from heteroscale.sim.fleet_search import smallest_fleet
+from heteroscale.sim.result import Search, Timeline
 from heteroscale.sim.run import RunRecord
 from heteroscale.sim.speed import performance_model
-from heteroscale.sim.static_peak import busiest, find_static_peak, smallest_fleet
+from heteroscale.sim.static_peak import busiest, find_static_peak
 from heteroscale.workload.rate_curve import S_PER_HOUR
 from tests.unit.sim.small import small
 
@@ -45,13 +47,36 @@ def test_no_fleet_that_attains_has_fewer_gpus(
     def gpus(counts: tuple[int, int]) -> int:
         return counts[0] * sizes[0] + counts[1] * sizes[1]
 
-    # The search takes what "to spare" means from the guesses, so they must not be far too low.
+    # The search takes what "to spare" means from the guesses, so they must not be too low.
     guess = (max(guesses[0], needed[0] / 1.6), max(guesses[1], (least_decode + 6) / 1.6))
     found = smallest_fleet(attains, guess, gpus)
     every = [(p, d) for p in range(1, MOST) for d in range(1, MOST) if attains((p, d))]
     assert found is not None
     assert attains(found)
     assert gpus(found) == min(map(gpus, every))
+
+
+@settings(max_examples=150)
+@given(
+    odd=st.sets(st.tuples(st.integers(1, 12), st.integers(1, 12)), max_size=40),
+    least=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    guess=st.tuples(st.floats(0.1, 12.0), st.floats(0.1, 12.0)),
+)
+def test_what_is_found_attains_and_one_less_does_not_also_where_more_is_not_better(
+    odd: set[tuple[int, int]], least: tuple[int, int], guess: tuple[float, float]
+) -> None:
+    # Of the fleets that are large enough the odd ones do not attain, of the others they do.
+    def attains(counts: tuple[int, int]) -> bool:
+        return (counts[0] >= least[0] and counts[1] >= least[1]) != (counts in odd)
+
+    found = smallest_fleet(attains, guess, sum)
+    if found is None:
+        return
+    prefill, decode = found
+    assert attains(found)
+    assert not any(
+        attains(fewer) for fewer in ((prefill - 1, decode), (prefill, decode - 1)) if min(fewer) > 0
+    )
 
 
 def test_no_fleet_attains_what_capacity_cannot_give() -> None:
@@ -112,7 +137,9 @@ def test_the_fleet_that_is_found_attains_and_one_less_of_either_does_not() -> No
     policy = assemble(scenario, policy="static").go()
     told: list[int] = []
     peak = find_static_peak(scenario, model, policy, told.append)
-    assert peak is not None
+    assert peak.search is Search.FOUND
+    assert peak.attainment is not None
+    assert peak.policy_attainment is not None
     assert peak.attainment >= peak.policy_attainment > 0.99
     assert peak.gpus == 8 * sum(peak.replicas.values()) <= 72
     assert told == list(range(1, peak.runs + 1))
@@ -129,4 +156,60 @@ def test_nothing_is_compared_when_no_request_ended() -> None:
     model = performance_model(scenario.model)
     run = assemble(scenario, policy="static").go()
     none = dataclasses.replace(run, attained=(0,), ended=(0,))
-    assert find_static_peak(scenario, model, none) is None
+    peak = find_static_peak(scenario, model, none)
+    assert (peak.search, peak.replicas, peak.policy_attainment) == (Search.NOTHING_ENDED, {}, None)
+
+
+def test_a_fleet_is_found_for_a_burst_that_the_mean_of_the_hour_hides() -> None:
+    # Eight times the load for two minutes of the hour: the mean is 1.2 times the rest's.
+    scenario = small(duration_s=3600.0)
+    generator = scenario.traffic.generator
+    assert generator is not None
+    bursts = (BurstSection(at_s=1800.0, duration_s=120.0, factor=8.0),)
+    traffic = scenario.traffic.model_copy(
+        update={"generator": generator.model_copy(update={"bursts": bursts})}
+    )
+    scenario = dataclasses.replace(scenario, traffic=traffic)
+    model = performance_model(scenario.model)
+    run = assemble(scenario, policy="static").go()
+    # No policy attains all of this; it is what a fixed fleet is to be found for.
+    demanded = dataclasses.replace(run, attained=tuple(round(0.99 * n) for n in run.ended))
+    peak = find_static_peak(scenario, model, demanded)
+    assert peak.search is Search.FOUND
+    assert peak.attainment is not None
+    assert peak.policy_attainment is not None
+    assert peak.attainment >= peak.policy_attainment > 0.98
+    assert peak.runs < 60
+
+
+def test_what_no_fleet_attains_is_said_with_what_the_policy_attained() -> None:
+    # The limit on the first token is shorter than its prefill takes on an idle instance.
+    scenario = small(duration_s=300.0)
+    service = scenario.service
+    slo = dataclasses.replace(service.slo, ttft_s=1e-4)
+    fleet = dataclasses.replace(scenario.fleet, services=(dataclasses.replace(service, slo=slo),))
+    scenario = dataclasses.replace(scenario, fleet=fleet)
+    model = performance_model(scenario.model)
+    run = assemble(scenario, policy="static").go()
+    peak = find_static_peak(scenario, model, dataclasses.replace(run, attained=run.ended))
+    assert (peak.search, peak.replicas, peak.gpus) == (Search.NONE_ATTAINS, {}, 0)
+    assert (peak.attainment, peak.policy_attainment) == (None, 1.0)
+    assert peak.runs == 4
+
+
+def test_a_cheaper_fleet_that_attains_where_more_prefill_does_not_is_taken() -> None:
+    # More than five prefill instances flood eight decode instances; two more decode bear it.
+    def attains(counts: tuple[int, int]) -> bool:
+        prefill, decode = counts
+        return prefill >= 4 and decode >= (6 if prefill <= 5 else 8 if prefill < 9 else 10)
+
+    assert smallest_fleet(attains, (8.0, 8.0), sum) == (4, 6)
+
+
+def test_one_instance_less_is_tried_of_either_role_in_the_end() -> None:
+    # Four decode instances do with exactly five prefill: no step that trusts "more" finds them.
+    def attains(counts: tuple[int, int]) -> bool:
+        prefill, decode = counts
+        return prefill >= 5 and (decode >= 6 or (prefill == 5 and decode in (4, 5)))
+
+    assert smallest_fleet(attains, (6.0, 6.0), sum) == (5, 4)

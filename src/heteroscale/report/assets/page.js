@@ -4,8 +4,11 @@
   const run = JSON.parse(document.getElementById("figures").textContent);
   const points = Math.max(0, ...Object.values(run.series).map((row) => row.length));
   // A figure is about the interval that ends where it stands.
-  const times = Array.from({length: points}, (_, i) => run.start_s + (i + 1) * run.interval_s);
+  const times = Array.from({length: points}, (_, i) => Math.min(run.start_s + (i + 1) * run.interval_s, run.end_s));
   const days = (points * run.interval_s) / 86400;
+  // So few figures make no curve: each is a dot of its own.
+  const few = points <= 12;
+  const withSeconds = run.end_s - run.start_s < 300;
   const changes = run.changes.map((change) => ({...change, x: run.start_s + change.at_s}));
   const rows = Array.from(document.querySelectorAll(".change"));
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -32,7 +35,8 @@
   const two = (value) => String(value).padStart(2, "0");
   const clock = (x, withDay) => {
     const moment = new Date(x * 1000);
-    const time = two(moment.getUTCHours()) + ":" + two(moment.getUTCMinutes());
+    const time = two(moment.getUTCHours()) + ":" + two(moment.getUTCMinutes())
+      + (withSeconds ? ":" + two(moment.getUTCSeconds()) : "");
     return withDay ? moment.toLocaleDateString("en-GB", {day: "numeric", month: "short", timeZone: "UTC"}) + " " + time : time;
   };
 
@@ -79,7 +83,7 @@
     const series = {
       label: spec.label,
       value: (u, _, __, i) => (i == null || raw[at][i] == null ? "–" : write(raw[at][i])),
-      points: {show: false},
+      points: few ? {show: true, size: 6, fill: () => colour(spec.colour)} : {show: false},
     };
     if (plot.stacked) {
       return {...series, stroke: () => colour(spec.colour), fill: () => colour(spec.colour), width: 0,
@@ -88,6 +92,14 @@
     return {...series, stroke: () => colour(spec.colour), width: spec.dashed ? 1.25 : 1.6,
       dash: spec.dashed ? [5, 4] : undefined, spanGaps: false};
   }
+
+  // What is counted has no halves between its ticks.
+  const wholeSteps = Array.from({length: 36}, (_, i) => [1, 2, 5][i % 3] * 10 ** Math.floor(i / 3));
+  const isWhole = (plot, raw) => plot.unit === "count" && raw.every((row) => row.every((value) => Number.isInteger(value ?? 0)));
+
+  // A run's first interval begins before its first figure; one figure alone has no range of its own.
+  const isWholeRun = (min, max) => points === 1 || (min === times[0] && max === times[points - 1]);
+  const timeRange = (u, min, max) => (few && isWholeRun(min, max) ? [run.start_s, run.end_s] : [min, max]);
 
   // --- What is drawn over the curves ---
   function drawLimit(u, plot) {
@@ -176,7 +188,7 @@
   }
 
   // --- Put together ---
-  function axes(plot, log) {
+  function axes(plot, log, whole) {
     const write = units[plot.unit] ?? short;
     const common = {stroke: () => colour("soft"), font: "12px system-ui, sans-serif",
       grid: {stroke: () => colour("grid"), width: 1}, ticks: {show: false}};
@@ -184,7 +196,7 @@
     return [
       {...common, gap: 4, size: 26, space: 70,
         values: (u, splits) => splits.map((x) => clock(x, days > 2 && x % 86400 === 0))},
-      {...common, gap: 4, size: 54, space: 32,
+      {...common, gap: 4, size: 54, space: 32, ...(whole ? {incrs: wholeSteps} : {}),
         values: (u, splits) => splits.map((value) => (value === null || (log && !decade(value)) ? "" : write(value)))},
     ];
   }
@@ -197,13 +209,15 @@
     const rowsOfPlot = [...drawn], colours = plot.lines.map((spec) => spec.colour);
     // The highest sum is painted first, so that each lower one covers all but its own share.
     if (plot.stacked) [specs, rowsOfPlot, colours].forEach((list) => list.reverse());
+    const log = isLog(plot, bounds);
+    if (log) holder.previousElementSibling.lastElementChild.append("; logarithmic axis");
     let pressed = 0;
     const u = new uPlot({
-      width: holder.clientWidth, height: 190, padding: [18, 22, 0, 0],
+      width: holder.clientWidth, height: 190, padding: [18, withSeconds ? 32 : 22, 0, 0],
       cursor: {sync: {key: "run", setSeries: false}, drag: {x: true, y: false}, points: {size: 5}, y: false},
-      scales: {x: {time: true}, y: scale(plot, bounds)},
+      scales: {x: {time: true, range: timeRange}, y: scale(plot, bounds)},
       series: [{label: "UTC", value: (u, x) => (x == null ? "–" : clock(x, days > 1))}, ...specs],
-      axes: axes(plot, isLog(plot, bounds)),
+      axes: axes(plot, log, isWhole(plot, raw)),
       tzDate: (x) => uPlot.tzDate(new Date(x * 1e3), "Etc/UTC"),
       // A style variable, so that the marks follow the page from light to dark.
       legend: {markers: {width: 0, fill: (u, i) => (i > 0 ? `var(--${colours[i - 1]})` : "none")}},
