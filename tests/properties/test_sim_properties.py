@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heteroscale.sim.serving import Routing, ServingOptions
 from tests.unit.sim.scenarios import MS, Both, NewInstance, Settings
 from tests.unit.sim.twin import ARRIVED, FINISHED, FIRST_TOKEN, JOINED, KV_ARRIVED, REFUSED
 
@@ -53,6 +54,9 @@ instances = st.builds(
     location=st.tuples(*[st.integers(0, 1)] * 5),
     capacity=st.sampled_from([500, 1_000, 1_500]),
 )
+options = st.builds(
+    ServingOptions, routing=st.sampled_from(list(Routing)), seed=st.integers(0, 2**40)
+)
 lengths = st.tuples(st.integers(1, 700), st.one_of(st.just(1), st.integers(2, 60)))
 
 
@@ -87,6 +91,7 @@ scripts = st.builds(
         limit=st.integers(1, 5),
         slo_ttft_ms=st.integers(10, 200),
         slo_tbt_ms=st.integers(5, 15),
+        options=options,
     ),
     instances=st.lists(instances, max_size=6).map(tuple),
     arrivals=traffic(),

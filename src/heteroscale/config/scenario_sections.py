@@ -131,6 +131,14 @@ class TrafficSection(Section):
     generator: GeneratorSection | None = optional(None, "synthetic requests")
 
 
+class RoutingName(StrEnum):
+    """How an instance of a deployment group is chosen."""
+
+    LEAST_LOADED = "least_loaded"
+    ROUND_ROBIN = "round_robin"
+    POWER_OF_TWO = "power_of_two"
+
+
 class ServingSection(Section):
     """How the simulated engines serve."""
 
@@ -138,6 +146,11 @@ class ServingSection(Section):
     decode_max_batch: Count = optional(128, "sequences of one decode step")
     admission_limit: Count = optional(
         256, "requests waiting per prefill instance in rotation above which a request is refused"
+    )
+    routing: Annotated[RoutingName, Field(strict=False)] = optional(
+        RoutingName.LEAST_LOADED,
+        "instance of its group, in prefill and decode, that a request goes to: least_loaded, "
+        "round_robin, or power_of_two (the less loaded of two that a hash picks)",
     )
 
 

@@ -8,7 +8,9 @@ import numpy as np
 
 from heteroscale.errors import InvariantViolation
 from heteroscale.performance.model import StepCoefficients
+from heteroscale.sim.kernel_choice import LOW, mixed
 from heteroscale.sim.kernel_measure import BUCKETS, bucket_edges
+from heteroscale.sim.kernel_options import Routing, ServingOptions
 from heteroscale.sim.kernel_state import (
     DECODE,
     G_BUDGET,
@@ -20,6 +22,8 @@ from heteroscale.sim.kernel_state import (
     G_IN_ROTATION,
     G_LIVE,
     G_PREFILL_HEAD,
+    G_ROUTING,
+    G_SEED,
     I_BASE,
     I_COLUMNS,
     I_GROUP,
@@ -66,6 +70,7 @@ def empty_state(network: tuple[tuple[int, ...], tuple[int, ...]], max_batch: int
         group_weight=np.zeros(0, np.int64),
         route_start=np.zeros((2, 1), np.int64),
         route=np.zeros((2, 0), np.int64),
+        turn=np.zeros((2, 1), np.int64),
         network=np.array(network, np.int64),
         events=np.zeros((EVENTS, 3), np.int64),
         edges=bucket_edges(),
@@ -79,6 +84,13 @@ def empty_state(network: tuple[tuple[int, ...], tuple[int, ...]], max_batch: int
         output_tokens=np.zeros(0, np.int32),
     )
     return more_slots(state)
+
+
+def write_options(state: State, options: ServingOptions) -> None:
+    """Turn the names of choices into the kernel's numbers."""
+    scalars = state.scalars
+    scalars[G_ROUTING] = list(Routing).index(options.routing)
+    scalars[G_SEED] = mixed(options.seed & LOW)
 
 
 def _larger(array: Int64Array, length: int) -> Int64Array:
@@ -188,6 +200,8 @@ def write_routes(state: State, rotation: Set[int]) -> State:
     groups = int(instances[exists, I_GROUP].max(initial=-1)) + 1
     groups = max(groups, len(state.credit))
     credit = _larger(state.credit, groups)
+    turn = np.zeros((2, groups + 1), np.int64)
+    turn[:, : state.turn.shape[1]] = state.turn
     group_weight = np.zeros(groups, np.int64)
     start = np.zeros((2, groups + 1), np.int64)
     route = np.zeros((2, len(instances)), np.int64)
@@ -212,5 +226,6 @@ def write_routes(state: State, rotation: Set[int]) -> State:
         group_weight=group_weight,
         route_start=start,
         route=route,
+        turn=turn,
         events=_larger(state.events, max(len(state.events), room)),
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from heteroscale.sim.jit import inlined, njit
+from heteroscale.sim.kernel_choice import choose_instance
 from heteroscale.sim.kernel_heap import push_event
 from heteroscale.sim.kernel_measure import bucket_of, write_log
 from heteroscale.sim.kernel_requests import complete
 from heteroscale.sim.kernel_route import (
     choose_group,
-    choose_prefill,
     place_decode,
     wait_for_decode,
     wait_in,
@@ -43,6 +43,7 @@ from heteroscale.sim.kernel_state import (
     KIND_SHIFT,
     LOG_FIRST_TOKEN,
     NONE,
+    PREFILL,
     R_ARRIVAL,
     R_FIRST,
     R_INPUT,
@@ -72,7 +73,7 @@ def place_prefill(state: State, slot: int, now: int) -> None:
     if group == NONE:
         wait_for_prefill(state, slot)
     else:
-        queue_prefill(state, slot, choose_prefill(state, group), now)
+        queue_prefill(state, slot, choose_instance(state, PREFILL, group, slot), now)
 
 
 @inlined

@@ -1,30 +1,27 @@
 """Where a request goes: its group, its instances, and the time its KV takes between them.
 
-Choices are made by integers only, so that a tie is a tie: group by smooth weighted round robin over
-the prefill weight in rotation, instance by least assigned tokens per weight; a tie takes the lower
-number.
+The group is chosen by smooth weighted round robin over the prefill weight in rotation; a tie takes
+the lower number. Which of its instances is `kernel_choice`'s to say.
 """
 
 from __future__ import annotations
 
 from heteroscale.sim.jit import inlined, njit
+from heteroscale.sim.kernel_choice import choose_instance
 from heteroscale.sim.kernel_heap import push_event
 from heteroscale.sim.kernel_state import (
     DECODE,
     G_DECODE_COUNT,
     G_DECODE_HEAD,
     G_DECODE_TAIL,
-    G_GROUPS,
     G_IN_TRANSFER,
     I_GROUP,
     I_KV_BYTES,
-    I_KV_CAPACITY,
     I_LOCATION,
     I_OUTSTANDING,
     KIND_SHIFT,
     KIND_TRANSFER_END,
     NONE,
-    PREFILL,
     R_DECODE,
     R_INPUT,
     R_NEXT,
@@ -54,42 +51,6 @@ def choose_group(state: State) -> int:
 
 
 @inlined
-def choose_prefill(state: State, group: int) -> int:
-    """Return the least loaded prefill instance of a group that has one in rotation."""
-    load = state.load
-    weight = state.weight
-    route = state.route
-    start = state.route_start[PREFILL, group]
-    best: int = route[PREFILL, start]
-    for at in range(start + 1, state.route_start[PREFILL, group + 1]):
-        i = route[PREFILL, at]
-        if load[i] * weight[best] < load[best] * weight[i]:
-            best = i
-    return best
-
-
-@inlined
-def least_loaded_decode(state: State, start: int, end: int, tokens: int) -> int:
-    """Return the least loaded of a part of the decode route that can ever hold so many tokens."""
-    load = state.load
-    weight = state.weight
-    route = state.route
-    instances = state.instances
-    best = NONE
-    for at in range(start, end):
-        i = route[DECODE, at]
-        if instances[i, I_KV_CAPACITY] >= tokens:
-            if best == NONE:
-                best = i
-            else:
-                mine = load[i] * weight[best]
-                others = load[best] * weight[i]
-                if mine < others or (mine == others and i < best):
-                    best = i
-    return best
-
-
-@inlined
 def distance(instances: Int64Array, a: int, b: int) -> int:
     """Return 0 for the same node, to 5 for different sub-clusters."""
     for level in range(5):
@@ -105,17 +66,17 @@ def place_decode(state: State, slot: int, now: int) -> bool:
     instances = state.instances
     scalars = state.scalars
     source = slots[slot, R_PREFILL]
-    tokens = slots[slot, R_INPUT] + slots[slot, R_OUTPUT]
-    starts = state.route_start
+    i = NONE
     group = instances[source, I_GROUP]
-    i = least_loaded_decode(state, starts[DECODE, group], starts[DECODE, group + 1], tokens)
-    if i == NONE:
-        i = least_loaded_decode(state, 0, starts[DECODE, scalars[G_GROUPS]], tokens)
+    for part in (group, NONE):
+        i = choose_instance(state, DECODE, part, slot)
+        if i != NONE:
+            break
     if i == NONE:
         return False
     slots[slot, R_DECODE] = i
     slots[slot, R_NEXT] = NONE
-    state.load[i] += tokens
+    state.load[i] += slots[slot, R_INPUT] + slots[slot, R_OUTPUT]
     instances[i, I_OUTSTANDING] += 1
     scalars[G_IN_TRANSFER] += 1
     far = distance(instances, source, i)

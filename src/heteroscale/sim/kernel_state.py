@@ -19,6 +19,11 @@ NONE = -1
 PREFILL = 0
 DECODE = 1
 
+# Ways to choose an instance, in the order of `Routing`.
+LEAST_LOADED = 0
+ROUND_ROBIN = 1
+POWER_OF_TWO = 2
+
 # Kinds of events in the heap: their order at one instant. An arrival comes after all of them.
 KIND_BOUNDARY = 0  # a run of decode steps ends; id = instance
 KIND_BATCH_END = 1  # a prefill batch ends; id = instance
@@ -83,7 +88,10 @@ G_REFUSED_INPUT = 34
 G_REFUSED_OUTPUT = 35
 G_ATTAINED = 36
 G_FIRST_TOKENS = 37
-G_COLUMNS = 38
+# Settings again: how instances are chosen.
+G_ROUTING = 38
+G_SEED = 39  # mixed already
+G_COLUMNS = 40
 
 # Columns of `slots`.
 R_REQUEST = 0  # number of the request in order of arrival; −1 = the slot is free
@@ -165,6 +173,8 @@ class State(NamedTuple):
     route_start: Int64Array
     #: [role, position] → handles in rotation, by group, ascending
     route: Int64Array
+    #: [role, group + 1]: where round robin goes on in the route; 0: over all groups
+    turn: Int64Array
     #: [(latency, fs per byte), distance]
     network: Int64Array
     #: [position, (time, kind and id, version or slot)]: the heap of events

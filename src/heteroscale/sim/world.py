@@ -14,7 +14,7 @@ from heteroscale.sim.hardware import network_table, nodes_by_subcluster
 from heteroscale.sim.plant import Plant, ServingEngines
 from heteroscale.sim.ports import SimClock, SimSubcluster
 from heteroscale.sim.run import RunSettings
-from heteroscale.sim.serving import Serving
+from heteroscale.sim.serving import Routing, Serving, ServingOptions
 from heteroscale.sim.signals import SignalSettings, SignalWindow
 from heteroscale.sim.subcluster import Roster
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalSource
@@ -91,7 +91,13 @@ def _serving(scenario: Scenario) -> Serving:
         slo_ttft_ps=round(slo.ttft_s * PS_PER_S),
         slo_tbt_ps=round(slo.tbt_s * PS_PER_S),
         network=network_table(scenario.network),
+        options=serving_options(scenario),
     )
+
+
+def serving_options(scenario: Scenario) -> ServingOptions:
+    """Return what a scenario chooses where engines could serve in more than one way."""
+    return ServingOptions(routing=Routing(scenario.serving.routing.value), seed=scenario.seed)
 
 
 def _rosters(

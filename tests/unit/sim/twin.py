@@ -16,6 +16,8 @@ from heteroscale.sim.serving import (
     InstanceCounters,
     NetworkTable,
     RoleCounters,
+    Routing,
+    ServingOptions,
     Tally,
     histogram_edges_ps,
 )
@@ -80,6 +82,24 @@ class TwinInstance:
         return 0 if self.prefill else self.speed.kv_capacity_tokens
 
 
+def scramble(number: int) -> int:
+    """Mix 32 bits."""
+    number ^= number >> 16
+    number = number * 0x7FEB352D % 2**32
+    number ^= number >> 15
+    number = number * 0x31848BAB % 2**32
+    return number ^ number >> 16
+
+
+def two_picks(seed: int, request: int, prefill: bool, count: int) -> tuple[int, int]:
+    """Return the places that power of two choices looks at first."""
+    salt = 0 if prefill else 0x5BD1E995
+    drawn = scramble(scramble(seed % 2**32) ^ request % 2**32 ^ salt)
+    one = drawn * count // 2**32
+    others = [place for place in range(count) if place != one] or [one]
+    return one, others[scramble(drawn ^ 0x2545F491) * (count - 1) // 2**32]
+
+
 class Twin:
     def __init__(
         self,
@@ -90,6 +110,7 @@ class Twin:
         slo_ttft_ps: int,
         slo_tbt_ps: int,
         network: NetworkTable,
+        options: ServingOptions,
     ) -> None:
         self.budget = prefill_token_budget
         self.max_batch = decode_max_batch
@@ -97,6 +118,8 @@ class Twin:
         self.slo_ttft = slo_ttft_ps
         self.slo_tbt = slo_tbt_ps
         self.network = network
+        self.options = options
+        self.turns: dict[tuple[bool, int | None], int] = {}
         self.now = 0
         self.events: list[tuple[int, int, int, Request | TwinInstance]] = []
         self.instances: dict[int, TwinInstance] = {}
@@ -247,11 +270,38 @@ class Twin:
                 best = one
         return best
 
+    def choose(
+        self, instances: list[TwinInstance], request: Request, *, prefill: bool, group: int | None
+    ) -> TwinInstance | None:
+        """Choose one of a group's, or of all, that can hold the request."""
+        able = [prefill or one.kv_capacity >= request.tokens for one in instances]
+        if not any(able):
+            return None
+        if self.options.routing is Routing.LEAST_LOADED:
+            return self.least_loaded([i for i, can in zip(instances, able, strict=True) if can])
+        instances = sorted(instances, key=lambda one: (one.group, one.handle))
+
+        def from_on(start: int) -> int:
+            places = [(start + ahead) % len(instances) for ahead in range(len(instances))]
+            return next(
+                place
+                for place in places
+                if prefill or instances[place].kv_capacity >= request.tokens
+            )
+
+        if self.options.routing is Routing.ROUND_ROBIN:
+            at = from_on(self.turns.get((prefill, group), 0))
+            self.turns[prefill, group] = at + 1
+            return instances[at]
+        one, other = two_picks(self.options.seed, request.number, prefill, len(instances))
+        return self.least_loaded([instances[from_on(one)], instances[from_on(other)]])
+
     def place_prefill(self, request: Request) -> None:
         if not self.rotated(True):
             self.waiting_prefill.append(request)
             return
-        chosen = self.least_loaded(self.rotated(True, self.choose_group()))
+        group = self.choose_group()
+        chosen = self.choose(self.rotated(True, group), request, prefill=True, group=group)
         assert chosen is not None
         request.source = chosen
         chosen.assigned += request.inputs
@@ -264,8 +314,7 @@ class Twin:
         source = request.source
         assert source is not None
         for group in (source.group, None):
-            able = [i for i in self.rotated(False, group) if i.kv_capacity >= request.tokens]
-            sink = self.least_loaded(able)
+            sink = self.choose(self.rotated(False, group), request, prefill=False, group=group)
             if sink is not None:
                 break
         else:
