@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from heteroscale.performance.model import StepCoefficients
-from heteroscale.sim.serving import AdvanceStatus, NetworkTable, Routing, Serving, ServingOptions
+from heteroscale.sim.serving import (
+    AdvanceStatus,
+    KvAdmission,
+    NetworkTable,
+    Routing,
+    Serving,
+    ServingOptions,
+)
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk
 
 CHUNK = 65_536
@@ -89,6 +96,7 @@ def requests_of(load: Load, count: int) -> ArrivalChunk:
 FEATURES = {
     "plain": ServingOptions(),
     "power-of-two": ServingOptions(routing=Routing.POWER_OF_TWO, seed=1),
+    "grow": ServingOptions(routing=Routing.POWER_OF_TWO, kv_admission=KvAdmission.GROW, seed=1),
 }
 
 

@@ -139,6 +139,13 @@ class RoutingName(StrEnum):
     POWER_OF_TWO = "power_of_two"
 
 
+class KvAdmissionName(StrEnum):
+    """When a sequence may join a decode batch."""
+
+    RESERVE = "reserve"
+    GROW = "grow"
+
+
 class ServingSection(Section):
     """How the simulated engines serve."""
 
@@ -151,6 +158,12 @@ class ServingSection(Section):
         RoutingName.LEAST_LOADED,
         "instance of its group, in prefill and decode, that a request goes to: least_loaded, "
         "round_robin, or power_of_two (the less loaded of two that a hash picks)",
+    )
+    kv_admission: Annotated[KvAdmissionName, Field(strict=False)] = optional(
+        KvAdmissionName.RESERVE,
+        "a sequence joins a decode batch once all it will ever need is free (reserve), or once its "
+        "tokens so far and one step fit (grow: without room the newest is preempted and its KV "
+        "computed anew)",
     )
 
 

@@ -36,6 +36,7 @@ from heteroscale.sim.kernel_state import (
     G_CLOSED,
     G_EVENTS,
     G_FREE_SLOT,
+    G_GROWS,
     G_LIVE,
     G_LOGGED,
     G_LOGGING,
@@ -48,6 +49,7 @@ from heteroscale.sim.kernel_state import (
     G_REFUSED_OUTPUT,
     G_WAITING,
     I_BUSY,
+    I_EXTRA,
     I_GROWTH,
     I_HELD,
     I_HOST,
@@ -160,7 +162,7 @@ def lacks_room(state: State) -> int:
     batch = min(scalars[G_BUDGET], scalars[G_LIVE]) + 4
     if scalars[G_EVENTS] + batch > state.events.shape[0]:
         return NEED_EVENTS
-    rows = 2 * (batch + scalars[G_MAX_BATCH])
+    rows = 2 * batch + 3 * scalars[G_MAX_BATCH]
     if scalars[G_LOGGING] != 0 and scalars[G_LOGGED] + rows > state.log.shape[0]:
         return NEED_LOG
     return DONE
@@ -211,9 +213,11 @@ def read_instance(state: State, i: int, now: int) -> None:
         if running > 0:
             first = instances[i, I_STEP_TIME]
             growth = instances[i, I_GROWTH]
-            done = steps_within(first, growth, instances[i, I_STEPS], now - since)
+            extra = instances[i, I_EXTRA]
+            done = steps_within(first, growth, instances[i, I_STEPS], max(0, now - since - extra))
             count_steps(state, i, done)
-            since += time_of_steps(first, growth, done)
+            if done > 0:
+                since += extra + time_of_steps(first, growth, done)
             used += running * done
     elapsed = now - since if running > 0 else 0
     host = min(elapsed, instances[i, I_HOST])
@@ -223,7 +227,7 @@ def read_instance(state: State, i: int, now: int) -> None:
     readings[i, V_WAITING] = instances[i, I_QUEUED]
     readings[i, V_RUNNING] = running
     readings[i, V_OUTSTANDING] = instances[i, I_OUTSTANDING]
-    readings[i, V_RESERVED] = instances[i, I_RESERVED]
+    readings[i, V_RESERVED] = used if state.scalars[G_GROWS] != 0 else instances[i, I_RESERVED]
     readings[i, V_USED] = used
     readings[i, V_CAPACITY] = instances[i, I_KV_CAPACITY]
     readings[i, V_IN_ROTATION] = instances[i, I_IN_ROTATION]

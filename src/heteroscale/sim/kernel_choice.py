@@ -68,6 +68,7 @@ def least_loaded(state: State, role: int, start: int, end: int, tokens: int) -> 
             weight = state.weight[i]
             mine = load * best_weight
             others = best_load * weight
+            # A group's handles ascend; only over all groups may a later one be lower.
             if mine < others or (mine == others and i < best):
                 best = i
                 best_load = load

@@ -10,7 +10,7 @@ from heteroscale.errors import InvariantViolation
 from heteroscale.performance.model import StepCoefficients
 from heteroscale.sim.kernel_choice import LOW, mixed
 from heteroscale.sim.kernel_measure import BUCKETS, bucket_edges
-from heteroscale.sim.kernel_options import Routing, ServingOptions
+from heteroscale.sim.kernel_options import KvAdmission, Routing, ServingOptions
 from heteroscale.sim.kernel_state import (
     DECODE,
     G_BUDGET,
@@ -19,6 +19,7 @@ from heteroscale.sim.kernel_state import (
     G_EVENTS,
     G_FREE_SLOT,
     G_GROUPS,
+    G_GROWS,
     G_IN_ROTATION,
     G_LIVE,
     G_PREFILL_HEAD,
@@ -33,6 +34,8 @@ from heteroscale.sim.kernel_state import (
     I_LOCATION,
     I_PER_UNIT,
     I_PER_UNIT2,
+    I_REDO,
+    I_REDO2,
     I_ROLE,
     I_VERSION,
     NONE,
@@ -91,6 +94,7 @@ def write_options(state: State, options: ServingOptions) -> None:
     scalars = state.scalars
     scalars[G_ROUTING] = list(Routing).index(options.routing)
     scalars[G_SEED] = mixed(options.seed & LOW)
+    scalars[G_GROWS] = list(KvAdmission).index(options.kv_admission)
 
 
 def _larger(array: Int64Array, length: int) -> Int64Array:
@@ -122,8 +126,9 @@ def more_events(state: State) -> State:
 def more_log(state: State) -> State:
     """Return the state with room for twice the log and for a batch of each role besides."""
     scalars = state.scalars
-    batch = int(min(scalars[G_BUDGET], scalars[G_LIVE])) + 4 + state.finish.shape[1]
-    return state._replace(log=_larger(state.log, 2 * len(state.log) + 2 * batch))
+    batch = int(min(scalars[G_BUDGET], scalars[G_LIVE])) + 4
+    rows = 2 * batch + 3 * state.finish.shape[1]
+    return state._replace(log=_larger(state.log, 2 * len(state.log) + rows))
 
 
 def more_instances(state: State) -> State:
@@ -189,6 +194,8 @@ def write_instance(
     row[I_HOST] = host
     row[I_KV_CAPACITY] = coefficients.kv_capacity_tokens if role == DECODE else 0
     row[I_KV_BYTES] = coefficients.kv_bytes_per_token
+    row[I_REDO] = coefficients.prefill_per_token_ps
+    row[I_REDO2] = coefficients.prefill_per_token2_ps
     state.load[handle] = 0
     state.weight[handle] = capacity
 

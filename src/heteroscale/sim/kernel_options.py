@@ -17,10 +17,23 @@ class Routing(Enum):
     POWER_OF_TWO = "power_of_two"
 
 
+class KvAdmission(Enum):
+    """When a sequence may join a decode batch, by the KV tokens that it needs."""
+
+    #: once all it will ever need is free: input + output; nothing is ever preempted
+    RESERVE = "reserve"
+    #: once its tokens so far and one step of the whole batch fit. When a step does not fit, those
+    #: that joined last are preempted first: KV dropped, back to the head of the queue. The step
+    #: that such a sequence joins again computes its KV anew and takes so much longer:
+    #: prefill_per_token · t + prefill_per_token2 · t² for its t tokens.
+    GROW = "grow"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingOptions:
     """Choices with a default that suits most planes."""
 
     routing: Routing = Routing.LEAST_LOADED
+    kv_admission: KvAdmission = KvAdmission.RESERVE
     #: of the picks of POWER_OF_TWO, ≥ 0; its lowest 32 bits count
     seed: int = 0

@@ -45,8 +45,10 @@ from heteroscale.sim.kernel_state import (
     NONE,
     PREFILL,
     R_ARRIVAL,
+    R_DONE,
     R_FIRST,
     R_INPUT,
+    R_LAST,
     R_NEXT,
     R_OUTPUT,
     R_PREFILL,
@@ -169,6 +171,8 @@ def end_batch(state: State, i: int, now: int) -> None:
     for _ in range(instances[i, I_RUNNING]):
         following = slots[slot, R_NEXT]
         slots[slot, R_FIRST] = now
+        slots[slot, R_LAST] = now
+        slots[slot, R_DONE] = 1
         state.ttft[bucket_of(now - slots[slot, R_ARRIVAL])] += 1
         write_log(state.log, scalars, now, LOG_FIRST_TOKEN, slots[slot, R_REQUEST], i)
         if slots[slot, R_OUTPUT] == 1:

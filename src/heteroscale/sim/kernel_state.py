@@ -38,6 +38,7 @@ LOG_KV_ARRIVED = 3
 LOG_JOINED = 4
 LOG_FINISHED = 5
 LOG_RESTARTED = 6
+LOG_PREEMPTED = 7
 
 # Why the kernel returned.
 DONE = 0
@@ -88,10 +89,13 @@ G_REFUSED_INPUT = 34
 G_REFUSED_OUTPUT = 35
 G_ATTAINED = 36
 G_FIRST_TOKENS = 37
-# Settings again: how instances are chosen.
-G_ROUTING = 38
-G_SEED = 39  # mixed already
-G_COLUMNS = 40
+G_JOINS = 38  # joinings of decode batches
+G_PREEMPTED = 39
+# Settings again: how instances are chosen, and whether KV is reserved (0) or grows (1).
+G_ROUTING = 40
+G_SEED = 41  # mixed already
+G_GROWS = 42
+G_COLUMNS = 43
 
 # Columns of `slots`.
 R_REQUEST = 0  # number of the request in order of arrival; −1 = the slot is free
@@ -102,7 +106,10 @@ R_FIRST = 4  # time of the first token; −1 = not yet
 R_NEXT = 5  # next slot of whatever list this one is in
 R_PREFILL = 6
 R_DECODE = 7
-R_COLUMNS = 8
+R_DONE = 8  # tokens generated when it last waited for decode: 1, or more after a preemption
+R_LAST = 9  # time of the last of these
+R_ORDER = 10  # number of its joining
+R_COLUMNS = 11
 
 # Columns of `instances`.
 I_ROLE = 0  # −1 = no instance has this handle
@@ -134,7 +141,10 @@ I_TOKENS = 29
 I_BUSY = 30
 I_HOST_TIME = 31
 I_IN_ROTATION = 32  # only what is counted; routing has its own arrays
-I_COLUMNS = 33
+I_EXTRA = 33  # decode: what the run's first step takes longer, for KV computed anew
+I_REDO = 34  # decode: prefill time per token and per squared length
+I_REDO2 = 35
+I_COLUMNS = 36
 
 # Columns of `readings` and `totals`, written by `measure`.
 V_TOKENS = 0

@@ -41,6 +41,7 @@ from heteroscale.sim.kernel_memory import (
     write_options,
     write_routes,
 )
+from heteroscale.sim.kernel_options import KvAdmission as KvAdmission
 from heteroscale.sim.kernel_options import Routing as Routing
 from heteroscale.sim.kernel_options import ServingOptions as ServingOptions
 from heteroscale.sim.kernel_requests import misses_so_far
@@ -65,6 +66,7 @@ from heteroscale.sim.kernel_state import (
     G_MAX_BATCH,
     G_NEXT_ARRIVAL,
     G_NOW,
+    G_PREEMPTED,
     G_PREFILL_COUNT,
     G_REFUSED,
     G_SLO_TBT,
@@ -304,6 +306,7 @@ class Serving:
             attained=int(scalars[G_ATTAINED]),
             first_tokens=int(scalars[G_FIRST_TOKENS]),
             in_transfer=int(scalars[G_IN_TRANSFER]),
+            preempted=int(scalars[G_PREEMPTED]),
             roles=(self._role_counters(0), self._role_counters(1)),
         )
 

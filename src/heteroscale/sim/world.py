@@ -14,7 +14,7 @@ from heteroscale.sim.hardware import network_table, nodes_by_subcluster
 from heteroscale.sim.plant import Plant, ServingEngines
 from heteroscale.sim.ports import SimClock, SimSubcluster
 from heteroscale.sim.run import RunSettings
-from heteroscale.sim.serving import Routing, Serving, ServingOptions
+from heteroscale.sim.serving import KvAdmission, Routing, Serving, ServingOptions
 from heteroscale.sim.signals import SignalSettings, SignalWindow
 from heteroscale.sim.subcluster import Roster
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalSource
@@ -97,7 +97,11 @@ def _serving(scenario: Scenario) -> Serving:
 
 def serving_options(scenario: Scenario) -> ServingOptions:
     """Return what a scenario chooses where engines could serve in more than one way."""
-    return ServingOptions(routing=Routing(scenario.serving.routing.value), seed=scenario.seed)
+    return ServingOptions(
+        routing=Routing(scenario.serving.routing.value),
+        kv_admission=KvAdmission(scenario.serving.kv_admission.value),
+        seed=scenario.seed,
+    )
 
 
 def _rosters(

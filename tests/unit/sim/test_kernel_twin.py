@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from heteroscale.sim import kernel_memory
-from heteroscale.sim.serving import DEFAULTS, Routing, ServingOptions
+from heteroscale.sim.serving import DEFAULTS, KvAdmission, Routing, ServingOptions
 from tests.unit.sim.scenarios import MS, Both, NewInstance, Settings
 
 
@@ -62,6 +62,7 @@ def random_instance(draw: np.random.Generator) -> NewInstance:
 
 
 IN_TURN = ServingOptions(routing=Routing.ROUND_ROBIN)
+GROWING = ServingOptions(kv_admission=KvAdmission.GROW)
 OF_TWO = ServingOptions(routing=Routing.POWER_OF_TWO, seed=11)
 
 
@@ -74,6 +75,7 @@ OF_TWO = ServingOptions(routing=Routing.POWER_OF_TWO, seed=11)
         (4, 1_500, 2.0, DEFAULTS),
         (5, 700, 8.0, IN_TURN),
         (6, 700, 8.0, OF_TWO),
+        (7, 1_500, 4.0, GROWING),
     ],
     ids=[
         "overload in bursts",
@@ -82,6 +84,7 @@ OF_TWO = ServingOptions(routing=Routing.POWER_OF_TWO, seed=11)
         "overload",
         "round robin",
         "power of two",
+        "KV that grows",
     ],
 )
 def test_a_seeded_day_is_equal_on_kernel_and_twin(
@@ -93,6 +96,7 @@ def test_a_seeded_day_is_equal_on_kernel_and_twin(
     assert counters.arrived.requests == requests
     assert counters.completed.requests + counters.refused.requests == requests
     assert counters.completed.requests > requests // 10
+    assert (counters.preempted > 20) == (options is GROWING)
 
 
 def test_arrays_that_start_tiny_grow_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from heteroscale.performance.model import StepCoefficients
 from heteroscale.sim.serving import (
     Counters,
     InstanceCounters,
+    KvAdmission,
     NetworkTable,
     RoleCounters,
     Routing,
@@ -26,7 +27,7 @@ Location = tuple[int, int, int, int, int]
 LogRow = tuple[int, int, int, int]
 
 STEP_END, BATCH_END, TRANSFER_END, ARRIVAL = range(4)
-ARRIVED, REFUSED, FIRST_TOKEN, KV_ARRIVED, JOINED, FINISHED, RESTARTED = range(7)
+ARRIVED, REFUSED, FIRST_TOKEN, KV_ARRIVED, JOINED, FINISHED, RESTARTED, PREEMPTED = range(8)
 
 
 @dataclass(eq=False)
@@ -54,6 +55,7 @@ class TwinInstance:
     group: int
     location: Location
     capacity: int
+    grows: bool = False
     in_rotation: bool = False
     waiting: deque[Request] = field(default_factory=deque)
     batch: list[Request] = field(default_factory=list)
@@ -71,7 +73,9 @@ class TwinInstance:
 
     @property
     def reserved(self) -> int:
-        return 0 if self.prefill else sum(request.tokens for request in self.batch)
+        if self.prefill:
+            return 0
+        return self.used if self.grows else sum(request.tokens for request in self.batch)
 
     @property
     def used(self) -> int:
@@ -137,6 +141,7 @@ class Twin:
         self.refused: list[Request] = []
         self.completed: list[Request] = []
         self.attained = 0
+        self.preempted = 0
         self.in_transfer = 0
 
     # What the outside may do.
@@ -151,7 +156,10 @@ class Twin:
         capacity: int = 1000,
     ) -> int:
         handle = min(set(range(len(self.instances) + 1)) - set(self.instances))
-        instance = TwinInstance(handle, role == "prefill", speed, group, location, capacity)
+        grows = self.options.kv_admission is KvAdmission.GROW
+        instance = TwinInstance(
+            handle, role == "prefill", speed, group, location, capacity, grows=grows
+        )
         self.instances[handle] = instance
         self.largest_kv = max(self.largest_kv, instance.kv_capacity)
         return handle
@@ -396,16 +404,33 @@ class Twin:
         if not request.sink.batch:
             self.start_step(request.sink)
 
+    def preempt(self, instance: TwinInstance) -> None:
+        """Drop the newest until the next step fits."""
+        while instance.used + len(instance.batch) > instance.kv_capacity:
+            dropped = instance.batch.pop()
+            instance.waiting.appendleft(dropped)
+            self.preempted += 1
+            self.note(PREEMPTED, dropped, instance)
+
     def start_step(self, instance: TwinInstance) -> None:
         speed = instance.speed
+        recomputed = 0
+        if instance.grows:
+            self.preempt(instance)
         while instance.waiting:
             head = instance.waiting[0]
+            present = head.inputs + head.generated
             if len(instance.batch) == self.max_batch:
                 break
-            if instance.reserved + head.tokens > speed.kv_capacity_tokens:
+            step = len(instance.batch) + 1
+            more = present + step if instance.grows else head.tokens
+            if instance.reserved + more > speed.kv_capacity_tokens:
                 break
             instance.batch.append(instance.waiting.popleft())
             self.note(JOINED, head, instance)
+            if head.generated > 1:
+                recomputed += speed.prefill_per_token_ps * present
+                recomputed += speed.prefill_per_token2_ps * present**2
         if not instance.batch:
             return
         instance.started = self.now
@@ -413,6 +438,7 @@ class Twin:
             speed.decode_base_ps
             + speed.decode_per_sequence_ps * len(instance.batch)
             + speed.decode_per_kv_token_ps * instance.used
+            + recomputed
         )
         end = self.now + instance.takes
         heapq.heappush(self.events, (end, STEP_END, instance.handle, instance))
@@ -498,6 +524,7 @@ class Twin:
             attained=self.attained,
             first_tokens=sum(row[1] == FIRST_TOKEN for row in self.log),
             in_transfer=self.in_transfer,
+            preempted=self.preempted,
             roles=(self.role_counters(True), self.role_counters(False)),
         )
 

@@ -1,0 +1,96 @@
+"""What a serving plane does where it can be done in more than one way, in figures by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from heteroscale.sim.serving import KvAdmission, Routing, Serving, ServingOptions
+from tests.unit.sim.test_serving import (
+    HERE,
+    MS,
+    NEXT_NODE,
+    SPEED,
+    finish_times_ms,
+    given_all,
+    pair,
+    plane,
+)
+
+FIRST_TOKEN, JOINED, PREEMPTED = 2, 4, 7
+
+
+def handles_of(serving: Serving, kind: int) -> list[int]:
+    """Return the instances of one kind of event in order of the requests."""
+    rows = [row for row in serving.event_log().tolist() if row[1] == kind]
+    return [instance for _, _, _, instance in sorted(rows, key=lambda row: row[2])]
+
+
+def crowd(options: ServingOptions, capacities: tuple[int, ...]) -> Serving:
+    """Return a plane with three prefill instances, and decode instances of some KV capacities."""
+    serving = plane(limit=100, options=options)
+    for _ in range(3):
+        serving.add_instance("prefill", SPEED, group=0, location=HERE, in_rotation=True)
+    for tokens in capacities:
+        speed = replace(SPEED, kv_capacity_tokens=tokens)
+        serving.add_instance("decode", speed, group=0, location=NEXT_NODE, in_rotation=True)
+    return serving
+
+
+def test_round_robin_goes_by_handle_and_passes_over_what_cannot_hold_the_request() -> None:
+    serving = crowd(ServingOptions(routing=Routing.ROUND_ROBIN), (100, 30, 100))
+    given_all(serving, (0, 20, 2), (200, 20, 2), (400, 20, 20), (600, 20, 2), (800, 20, 20))
+    serving.advance(10_000 * MS)
+    assert handles_of(serving, FIRST_TOKEN) == [0, 1, 2, 0, 1]
+    # The fifth, of 40 tokens, would be the turn of handle 4, which can hold 30.
+    assert handles_of(serving, JOINED) == [3, 4, 5, 3, 5]
+
+
+def test_power_of_two_spreads_idle_instances_and_another_seed_picks_others() -> None:
+    chosen = []
+    for seed in (1, 1, 2):
+        serving = crowd(ServingOptions(routing=Routing.POWER_OF_TWO, seed=seed), (100,))
+        given_all(serving, *((100 * at, 20, 1) for at in range(60)))
+        serving.advance(10_000 * MS)
+        chosen.append(handles_of(serving, FIRST_TOKEN))
+    assert chosen[0] == chosen[1] != chosen[2]
+    # Of two idle picks the lower wins: of the three pairs two hold handle 0, none is won by 2.
+    assert chosen[0].count(2) == 0
+    assert 30 <= chosen[0].count(0) <= 50
+
+
+def test_power_of_two_takes_the_less_loaded_of_its_picks() -> None:
+    serving = plane(limit=100, options=ServingOptions(routing=Routing.POWER_OF_TWO))
+    for _ in range(2):
+        serving.add_instance("prefill", SPEED, group=0, location=HERE, in_rotation=True)
+    serving.add_instance("decode", SPEED, group=0, location=NEXT_NODE, in_rotation=True)
+    given_all(serving, (0, 20, 1), (0, 5, 1), (0, 10, 1), (0, 10, 1))
+    serving.advance(1_000 * MS)
+    assert handles_of(serving, FIRST_TOKEN) == [0, 1, 1, 1]
+
+
+def test_growing_kv_preempts_the_newest_and_computes_its_kv_anew() -> None:
+    serving = plane(options=ServingOptions(kv_admission=KvAdmission.GROW))
+    pair(serving)
+    given_all(serving, (0, 15, 40), (0, 15, 40))
+    serving.advance(420 * MS)
+    counters = serving.counters(420 * MS)
+    assert counters.preempted == 1
+    assert (counters.roles[1].running, counters.roles[1].waiting) == (1, 1)
+    # From 45 on 6 steps of one, 29.1 in all; then both, 31 steps from 38 tokens on, 334.8 in all.
+    assert serving.event_log().tolist()[-1] == [408_900 * MS // 1_000, PREEMPTED, 1, 1]
+    assert counters.roles[1].kv_used_tokens == counters.roles[1].kv_reserved_tokens == 54
+    serving.advance(1_000 * MS)
+    # The older ends after 2 steps alone, 16.7 in all; the other pays 1 ms for each of its 47 tokens
+    # in the first of its 8 last steps, 64.4 besides.
+    assert finish_times_ms(serving) == {0: 425.6, 1: 537.0}
+    decode = serving.counters(1_000 * MS).roles[1]
+    assert (decode.tokens, decode.busy_ps + decode.host_ps) == (78, 492 * MS)
+
+
+def test_reserved_kv_never_preempts() -> None:
+    serving = plane()
+    pair(serving)
+    given_all(serving, (0, 15, 40), (0, 15, 40))
+    serving.advance(10_000 * MS)
+    assert serving.counters(10_000 * MS).preempted == 0
+    assert handles_of(serving, JOINED) == [1, 1]
