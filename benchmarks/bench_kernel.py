@@ -97,6 +97,19 @@ FEATURES = {
     "plain": ServingOptions(),
     "power-of-two": ServingOptions(routing=Routing.POWER_OF_TWO, seed=1),
     "grow": ServingOptions(routing=Routing.POWER_OF_TWO, kv_admission=KvAdmission.GROW, seed=1),
+    "all": ServingOptions(
+        routing=Routing.POWER_OF_TWO,
+        kv_admission=KvAdmission.GROW,
+        uplink_fs_per_byte=(1_250, 625, 156),
+        seed=1,
+    ),
+    # Uplinks so narrow that at the last load the busiest ones are used to about 80 %.
+    "all-crowded": ServingOptions(
+        routing=Routing.POWER_OF_TWO,
+        kv_admission=KvAdmission.GROW,
+        uplink_fs_per_byte=(20_000, 10_000, 1_000),
+        seed=1,
+    ),
 }
 
 

@@ -186,6 +186,22 @@ class LinkSection(Section):
     latency_s: NonNegative = need("time before the first byte")
 
 
+class ContentionName(StrEnum):
+    """Whether KV transfers slow one another down."""
+
+    NONE = "none"
+    FAIR_SHARE = "fair_share"
+
+
+class UplinksSection(Section):
+    """Bandwidth of one domain's uplink in each direction, 10⁹ bytes/s. Placeholder figures."""
+
+    # Half of what 8 GPUs a node with 50 GB/s each could send, halved again at every level.
+    S0: Positive = optional(800.0, "of an S0")
+    S1: Positive = optional(1600.0, "of an S1")
+    S2: Positive = optional(6400.0, "of an S2")
+
+
 class NetworkSection(Section):
     """KV transfer by the narrowest thing that both ends share. Placeholder figures."""
 
@@ -199,6 +215,12 @@ class NetworkSection(Section):
     other: LinkSection = optional(
         LinkSection(gb_per_s=5.0, latency_s=1e-3), "different sub-clusters"
     )
+    contention: Annotated[ContentionName, Field(strict=False)] = optional(
+        ContentionName.NONE,
+        "none: a transfer is as fast as if it were alone; fair_share: those that cross one uplink "
+        "get equal parts of it",
+    )
+    uplinks: UplinksSection = optional(UplinksSection(), "what fair_share shares")
 
 
 class MetricsSection(Section):

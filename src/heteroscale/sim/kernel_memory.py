@@ -25,12 +25,14 @@ from heteroscale.sim.kernel_state import (
     G_PREFILL_HEAD,
     G_ROUTING,
     G_SEED,
+    G_SHARED,
     I_BASE,
     I_COLUMNS,
     I_GROUP,
     I_HOST,
     I_KV_BYTES,
     I_KV_CAPACITY,
+    I_LINK,
     I_LOCATION,
     I_PER_UNIT,
     I_PER_UNIT2,
@@ -75,6 +77,9 @@ def empty_state(network: tuple[tuple[int, ...], tuple[int, ...]], max_batch: int
         route=np.zeros((2, 0), np.int64),
         turn=np.zeros((2, 1), np.int64),
         network=np.array(network, np.int64),
+        uplinks=np.zeros((2, 3), np.int64),
+        links=np.zeros((INSTANCES, 3, 2), np.int64),
+        flows=np.zeros((0, 2), np.int64),
         events=np.zeros((EVENTS, 3), np.int64),
         edges=bucket_edges(),
         ttft=np.zeros(BUCKETS, np.int64),
@@ -94,6 +99,14 @@ def write_options(state: State, options: ServingOptions) -> None:
     scalars = state.scalars
     scalars[G_ROUTING] = list(Routing).index(options.routing)
     scalars[G_SEED] = mixed(options.seed & LOW)
+    if options.uplink_fs_per_byte is not None:
+        if min(options.uplink_fs_per_byte) < 1:
+            raise InvariantViolation(
+                f"uplink_fs_per_byte: each must be ≥ 1, got {options.uplink_fs_per_byte}"
+            )
+        scalars[G_SHARED] = 1
+        state.uplinks[0] = options.uplink_fs_per_byte
+        state.uplinks[1] = [state.network[1, 2 + level :].min() for level in range(3)]
     scalars[G_GROWS] = list(KvAdmission).index(options.kv_admission)
 
 
@@ -102,6 +115,12 @@ def _larger(array: Int64Array, length: int) -> Int64Array:
     larger = np.zeros((length, *array.shape[1:]), np.int64)
     larger[: len(array)] = array
     return larger
+
+
+def pushes_at_once(scalars: Int64Array) -> int:
+    """Return the most events that one event can put into the heap."""
+    batch = int(min(scalars[G_BUDGET], scalars[G_LIVE])) + 4
+    return batch + int(scalars[G_SHARED] * scalars[G_LIVE])
 
 
 def more_slots(state: State) -> State:
@@ -113,14 +132,13 @@ def more_slots(state: State) -> State:
     slots[old : new - 1, R_NEXT] = np.arange(old + 1, new)
     slots[new - 1, R_NEXT] = state.scalars[G_FREE_SLOT]
     state.scalars[G_FREE_SLOT] = old
-    return state._replace(slots=slots)
+    return state._replace(slots=slots, flows=_larger(state.flows, new))
 
 
 def more_events(state: State) -> State:
-    """Return the state with room for twice the events and for a batch besides."""
-    scalars = state.scalars
-    batch = int(min(scalars[G_BUDGET], scalars[G_LIVE])) + 4
-    return state._replace(events=_larger(state.events, 2 * len(state.events) + batch))
+    """Return the state with room for twice the events and for those of one event besides."""
+    room = 2 * len(state.events) + pushes_at_once(state.scalars)
+    return state._replace(events=_larger(state.events, room))
 
 
 def more_log(state: State) -> State:
@@ -141,6 +159,7 @@ def more_instances(state: State) -> State:
         load=_larger(state.load, 2 * old),
         weight=_larger(state.weight, 2 * old),
         finish=_larger(state.finish, 2 * old),
+        links=_larger(state.links, 2 * old),
         readings=_larger(state.readings, 2 * old),
     )
 
@@ -181,6 +200,7 @@ def write_instance(
         )
     if group < 0 or capacity < 1:
         raise InvariantViolation(f"group must be ≥ 0, capacity ≥ 1, got {group}, {capacity}")
+    links = _link_numbers(state.instances, location)
     row = state.instances[handle]
     version = row[I_VERSION]  # goes on, so that no old event is taken for a new one
     row[:] = 0
@@ -188,6 +208,7 @@ def write_instance(
     row[I_ROLE] = role
     row[I_GROUP] = group
     row[I_LOCATION : I_LOCATION + 5] = location
+    row[I_LINK : I_LINK + 3] = links
     row[I_BASE] = base
     row[I_PER_UNIT] = per_unit
     row[I_PER_UNIT2] = per_unit2
@@ -198,6 +219,22 @@ def write_instance(
     row[I_REDO2] = coefficients.prefill_per_token2_ps
     state.load[handle] = 0
     state.weight[handle] = capacity
+
+
+def _link_numbers(
+    instances: Int64Array, location: tuple[int, int, int, int, int]
+) -> tuple[int, ...]:
+    """Return the numbers of a location's S0, S1 and S2: those in use there, else free ones."""
+    existing = instances[instances[:, I_ROLE] != NONE]
+    numbers = []
+    for level in range(3):
+        depth = 4 - level
+        places = existing[:, I_LOCATION : I_LOCATION + depth]
+        taken = existing[:, I_LINK + level]
+        here = taken[np.all(places == location[:depth], axis=1)]
+        free = np.setdiff1d(np.arange(len(taken) + 1), taken)
+        numbers.append(int(here[0] if len(here) else free[0]))
+    return tuple(numbers)
 
 
 def write_routes(state: State, rotation: Set[int]) -> State:
@@ -226,7 +263,7 @@ def write_routes(state: State, rotation: Set[int]) -> State:
     scalars = state.scalars
     scalars[G_GROUPS] = groups
     scalars[G_IN_ROTATION] = start[PREFILL, groups]
-    room = int(scalars[G_EVENTS] + scalars[G_LIVE]) + len(instances)
+    room = int(scalars[G_EVENTS] + 2 * scalars[G_LIVE]) + len(instances)
     return state._replace(
         open_groups=np.flatnonzero(group_weight),
         credit=credit,

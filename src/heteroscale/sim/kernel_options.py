@@ -35,5 +35,8 @@ class ServingOptions:
 
     routing: Routing = Routing.LEAST_LOADED
     kv_admission: KvAdmission = KvAdmission.RESERVE
+    #: time per byte over one uplink of an S0, S1 and S2 in one direction, ≥ 1: it is shared by the
+    #: transfers that cross it. None = transfers do not disturb one another
+    uplink_fs_per_byte: tuple[int, int, int] | None = None
     #: of the picks of POWER_OF_TWO, ≥ 0; its lowest 32 bits count
     seed: int = 0

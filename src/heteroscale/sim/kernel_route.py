@@ -1,4 +1,4 @@
-"""Where a request goes: its group, its instances, and the time its KV takes between them.
+"""Where a request goes: its group and its instances.
 
 The group is chosen by smooth weighted round robin over the prefill weight in rotation; a tie takes
 the lower number. Which of its instances is `kernel_choice`'s to say.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from heteroscale.sim.jit import inlined, njit
 from heteroscale.sim.kernel_choice import choose_instance
-from heteroscale.sim.kernel_heap import push_event
+from heteroscale.sim.kernel_links import begin_transfer
 from heteroscale.sim.kernel_state import (
     DECODE,
     G_DECODE_COUNT,
@@ -16,19 +16,13 @@ from heteroscale.sim.kernel_state import (
     G_DECODE_TAIL,
     G_IN_TRANSFER,
     I_GROUP,
-    I_KV_BYTES,
-    I_LOCATION,
     I_OUTSTANDING,
-    KIND_SHIFT,
-    KIND_TRANSFER_END,
     NONE,
     R_DECODE,
     R_INPUT,
     R_NEXT,
     R_OUTPUT,
     R_PREFILL,
-    R_REQUEST,
-    Int64Array,
     State,
 )
 
@@ -51,15 +45,6 @@ def choose_group(state: State) -> int:
 
 
 @inlined
-def distance(instances: Int64Array, a: int, b: int) -> int:
-    """Return 0 for the same node, to 5 for different sub-clusters."""
-    for level in range(5):
-        if instances[a, I_LOCATION + level] != instances[b, I_LOCATION + level]:
-            return 5 - level
-    return 0
-
-
-@inlined
 def place_decode(state: State, slot: int, now: int) -> bool:
     """Send a prefilled request to a decode instance; False when none in rotation can hold it."""
     slots = state.slots
@@ -79,11 +64,7 @@ def place_decode(state: State, slot: int, now: int) -> bool:
     state.load[i] += slots[slot, R_INPUT] + slots[slot, R_OUTPUT]
     instances[i, I_OUTSTANDING] += 1
     scalars[G_IN_TRANSFER] += 1
-    far = distance(instances, source, i)
-    kv_bytes = slots[slot, R_INPUT] * instances[source, I_KV_BYTES]
-    takes = state.network[0, far] + (kv_bytes * state.network[1, far] + 999) // 1000
-    key = (KIND_TRANSFER_END << KIND_SHIFT) + slots[slot, R_REQUEST]
-    push_event(state.events, scalars, now + takes, key, slot)
+    begin_transfer(state, slot, now)
     return True
 
 

@@ -10,7 +10,7 @@ from heteroscale.entities.service import ServiceSpec, Stage
 from heteroscale.entities.topology import DomainPath, Node
 from heteroscale.errors import ConfigError, Problem
 from heteroscale.performance.model import PerformanceModel, StepCoefficients
-from heteroscale.sim.hardware import network_table, nodes_by_subcluster
+from heteroscale.sim.hardware import network_table, nodes_by_subcluster, uplink_fs_per_byte
 from heteroscale.sim.plant import Plant, ServingEngines
 from heteroscale.sim.ports import SimClock, SimSubcluster
 from heteroscale.sim.run import RunSettings
@@ -100,6 +100,7 @@ def serving_options(scenario: Scenario) -> ServingOptions:
     return ServingOptions(
         routing=Routing(scenario.serving.routing.value),
         kv_admission=KvAdmission(scenario.serving.kv_admission.value),
+        uplink_fs_per_byte=uplink_fs_per_byte(scenario.network),
         seed=scenario.seed,
     )
 

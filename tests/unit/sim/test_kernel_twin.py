@@ -63,6 +63,13 @@ def random_instance(draw: np.random.Generator) -> NewInstance:
 
 IN_TURN = ServingOptions(routing=Routing.ROUND_ROBIN)
 GROWING = ServingOptions(kv_admission=KvAdmission.GROW)
+SHARING = ServingOptions(uplink_fs_per_byte=(1_000_003, 700_001, 900_007))
+EVERYTHING = ServingOptions(
+    routing=Routing.POWER_OF_TWO,
+    kv_admission=KvAdmission.GROW,
+    uplink_fs_per_byte=(1_000_003, 700_001, 900_007),
+    seed=5,
+)
 OF_TWO = ServingOptions(routing=Routing.POWER_OF_TWO, seed=11)
 
 
@@ -76,6 +83,9 @@ OF_TWO = ServingOptions(routing=Routing.POWER_OF_TWO, seed=11)
         (5, 700, 8.0, IN_TURN),
         (6, 700, 8.0, OF_TWO),
         (7, 1_500, 4.0, GROWING),
+        (8, 700, 6.0, SHARING),
+        (9, 1_000, 4.0, EVERYTHING),
+        (10, 700, 8.0, EVERYTHING),
     ],
     ids=[
         "overload in bursts",
@@ -85,6 +95,9 @@ OF_TWO = ServingOptions(routing=Routing.POWER_OF_TWO, seed=11)
         "round robin",
         "power of two",
         "KV that grows",
+        "shared uplinks",
+        "everything in overload",
+        "everything when busy",
     ],
 )
 def test_a_seeded_day_is_equal_on_kernel_and_twin(
@@ -96,7 +109,8 @@ def test_a_seeded_day_is_equal_on_kernel_and_twin(
     assert counters.arrived.requests == requests
     assert counters.completed.requests + counters.refused.requests == requests
     assert counters.completed.requests > requests // 10
-    assert (counters.preempted > 20) == (options is GROWING)
+    assert (counters.preempted > 0) == (options.kv_admission is KvAdmission.GROW)
+    assert (both.twin.slowed > 0) == (options.uplink_fs_per_byte is not None)
 
 
 def test_arrays_that_start_tiny_grow_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:

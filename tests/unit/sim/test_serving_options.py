@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from heteroscale.errors import InvariantViolation
 from heteroscale.sim.serving import KvAdmission, Routing, Serving, ServingOptions
 from tests.unit.sim.test_serving import (
     HERE,
@@ -16,7 +19,7 @@ from tests.unit.sim.test_serving import (
     plane,
 )
 
-FIRST_TOKEN, JOINED, PREEMPTED = 2, 4, 7
+FIRST_TOKEN, KV_ARRIVED, JOINED, PREEMPTED = 2, 3, 4, 7
 
 
 def handles_of(serving: Serving, kind: int) -> list[int]:
@@ -94,3 +97,38 @@ def test_reserved_kv_never_preempts() -> None:
     serving.advance(10_000 * MS)
     assert serving.counters(10_000 * MS).preempted == 0
     assert handles_of(serving, JOINED) == [1, 1]
+
+
+def test_two_transfers_share_an_uplink_until_one_has_arrived() -> None:
+    # 1 ms a token alone; the uplink takes 0.75 ms a token, so two get 1.5 ms each.
+    shared = (3 * MS // 4, 1, 1)
+    serving = plane(options=ServingOptions(uplink_fs_per_byte=shared))
+    for node, rack in ((0, 0), (1, 0)):
+        place = (0, 0, 0, rack, node)
+        serving.add_instance("prefill", SPEED, group=0, location=place, in_rotation=True)
+    serving.add_instance("decode", SPEED, group=0, location=(0, 0, 0, 1, 2), in_rotation=True)
+    given_all(serving, (0, 10, 2), (0, 20, 2))
+    serving.advance(1_000 * MS)
+    # Prefilled at 20 and 30; the first byte takes 5. By 30 the first has sent 5 of 10 tokens, and
+    # its other 5 take 7.5: until 37.5. From 35 on the second sends 2.5 ÷ 1.5 tokens, then alone.
+    arrived = [row[0] for row in serving.event_log().tolist() if row[1] == KV_ARRIVED]
+    sent_bytes = 1_666
+    until_ps = 37_500 * MS // 1_000
+    assert arrived == [until_ps, until_ps + (20_000 - sent_bytes) * MS // 1_000]
+
+
+def test_uplinks_wide_enough_change_nothing() -> None:
+    logs = []
+    for shared in (None, (1, 1, 1)):
+        serving = plane(options=ServingOptions(uplink_fs_per_byte=shared), limit=100)
+        serving.add_instance("prefill", SPEED, group=0, location=HERE, in_rotation=True)
+        serving.add_instance("decode", SPEED, group=0, location=(0, 0, 1, 1, 1), in_rotation=True)
+        given_all(serving, *((7 * at, 3 + at % 5, 3) for at in range(100)))
+        serving.advance(100_000 * MS)
+        logs.append(serving.event_log().tolist())
+    assert logs[0] == logs[1]
+
+
+def test_an_uplink_without_a_time_is_turned_down() -> None:
+    with pytest.raises(InvariantViolation, match="each must be ≥ 1, got"):
+        plane(options=ServingOptions(uplink_fs_per_byte=(1, 0, 1)))

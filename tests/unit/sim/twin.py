@@ -41,6 +41,12 @@ class Request:
     generated: int = 0
     source: TwinInstance | None = None
     sink: TwinInstance | None = None
+    # A transfer: bytes left at a time, time per byte, its own time per byte, uplinks on its way.
+    left: int = 0
+    since: int = 0
+    slow: int = 0
+    alone: int = 0
+    uplinks: list[tuple[str, Location | tuple[int, ...]]] = field(default_factory=list)
 
     @property
     def tokens(self) -> int:
@@ -143,6 +149,8 @@ class Twin:
         self.attained = 0
         self.preempted = 0
         self.in_transfer = 0
+        self.crossing: list[Request] = []
+        self.slowed = 0
 
     # What the outside may do.
 
@@ -205,10 +213,12 @@ class Twin:
             self.note(RESTARTED, request, gone)
             self.waiting_prefill.append(request)
         self.changed = True
+        self.share_uplinks()
 
     def forget_transfer(self, request: Request) -> None:
         assert request.source is not None
         assert request.sink is not None
+        self.crossing = [other for other in self.crossing if other is not request]
         self.in_transfer -= 1
         request.source.outstanding -= 1
         request.sink.outstanding -= 1
@@ -227,6 +237,7 @@ class Twin:
                 if not self.rotated(True, group):
                     self.credit[group] = 0
             self.place_waiting()
+            self.share_uplinks()
         while self.events and self.events[0][0] <= until:
             self.now, kind, _, subject = heapq.heappop(self.events)
             if isinstance(subject, Request):
@@ -238,6 +249,7 @@ class Twin:
                 self.end_batch(subject)
             else:
                 self.end_step(subject)
+            self.share_uplinks()
         self.now = until
 
     # Routing.
@@ -332,11 +344,54 @@ class Twin:
         sink.assigned += request.tokens
         sink.outstanding += 1
         self.in_transfer += 1
+        self.begin_transfer(request, source, sink)
+
+    # Transfers.
+
+    def begin_transfer(self, request: Request, source: TwinInstance, sink: TwinInstance) -> None:
         same = [a == b for a, b in zip(source.location, sink.location, strict=True)]
         far = 5 - ([*same, False].index(False))
-        size = request.inputs * source.speed.kv_bytes_per_token
-        takes = self.network.latency_ps[far] + -(-size * self.network.fs_per_byte[far] // 1000)
-        heapq.heappush(self.events, (self.now + takes, TRANSFER_END, request.number, request))
+        request.left = request.inputs * source.speed.kv_bytes_per_token
+        request.since = self.now + self.network.latency_ps[far]
+        request.slow = 0
+        request.alone = self.network.fs_per_byte[far]
+        request.uplinks = [
+            (way, end.location[:depth])
+            for way, end in (("out", source), ("in", sink))
+            for depth in (4, 3, 2)
+            if 6 - depth <= far
+        ]
+        if self.options.uplink_fs_per_byte is not None and request.uplinks:
+            self.crossing.append(request)
+        else:
+            self.end_at(request, request.alone)
+
+    def end_at(self, request: Request, slow: int) -> None:
+        """Let a transfer go on at a time per byte."""
+        if slow == request.slow and slow > 0:
+            return
+        if self.now > request.since:
+            sent = (self.now - request.since) * 1000 // request.slow
+            request.left = max(0, request.left - sent)
+            request.since = self.now
+            self.slowed += slow > request.slow
+        request.slow = slow
+        self.events = [e for e in self.events if e[1] != TRANSFER_END or e[3] is not request]
+        heapq.heapify(self.events)
+        due = request.since - (-request.left * slow // 1000)
+        heapq.heappush(self.events, (due, TRANSFER_END, request.number, request))
+
+    def share_uplinks(self) -> None:
+        """Give every transfer an equal share of each uplink that it crosses."""
+        if self.options.uplink_fs_per_byte is None:
+            return
+        crossed = [uplink for request in self.crossing for uplink in request.uplinks]
+        for request in self.crossing:
+            shares = [
+                crossed.count(uplink) * self.options.uplink_fs_per_byte[4 - len(uplink[1])]
+                for uplink in request.uplinks
+            ]
+            self.end_at(request, max(request.alone, *shares))
 
     # Events.
 
@@ -398,6 +453,7 @@ class Twin:
         assert request.source is not None
         assert request.sink is not None
         self.in_transfer -= 1
+        self.crossing = [other for other in self.crossing if other is not request]
         request.source.outstanding -= 1
         self.note(KV_ARRIVED, request, request.sink)
         request.sink.waiting.append(request)
