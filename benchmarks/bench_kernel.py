@@ -101,6 +101,7 @@ FEATURES = {
         routing=Routing.POWER_OF_TWO,
         kv_admission=KvAdmission.GROW,
         uplink_fs_per_byte=(1_250, 625, 156),
+        overlap_permille=500,
         seed=1,
     ),
     # Uplinks so narrow that at the last load the busiest ones are used to about 80 %.

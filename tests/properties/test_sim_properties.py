@@ -68,6 +68,7 @@ options = st.builds(
     routing=st.sampled_from(list(Routing)),
     kv_admission=st.sampled_from(list(KvAdmission)),
     uplink_fs_per_byte=st.none() | st.tuples(*[st.integers(1, 2_000_000)] * 3),
+    overlap_permille=st.just(0) | st.integers(0, 1_000),
     seed=st.integers(0, 2**40),
 )
 lengths = st.one_of(

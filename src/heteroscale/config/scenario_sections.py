@@ -221,6 +221,9 @@ class NetworkSection(Section):
         "get equal parts of it",
     )
     uplinks: UplinksSection = optional(UplinksSection(), "what fair_share shares")
+    overlap: Annotated[float, Field(ge=0, le=1)] = optional(
+        0.0, "share of a transfer that goes ahead layer by layer during prefill, as time allows"
+    )
 
 
 class MetricsSection(Section):

@@ -14,6 +14,7 @@ from heteroscale.sim.kernel_heap import push_event
 from heteroscale.sim.kernel_state import (
     G_CROWDED,
     G_FLOWS,
+    G_OVERLAP,
     G_SHARED,
     I_KV_BYTES,
     I_LINK,
@@ -96,13 +97,20 @@ def slowness(state: State, slot: int, far: int) -> int:
 
 
 @inlined
-def begin_transfer(state: State, slot: int, now: int) -> None:
-    """Put a request's KV on the wire from its prefill to its decode instance."""
+def begin_transfer(state: State, slot: int, now: int, prefill_time: int) -> None:
+    """Put a request's KV, less what went ahead during its prefill, on the wire to its decode."""
     slots = state.slots
     scalars = state.scalars
     source = slots[slot, R_PREFILL]
     far = distance(state.instances, source, slots[slot, R_DECODE])
-    slots[slot, R_LEFT] = slots[slot, R_INPUT] * state.instances[source, I_KV_BYTES]
+    left = slots[slot, R_INPUT] * state.instances[source, I_KV_BYTES]
+    if scalars[G_OVERLAP] > 0:
+        ahead = left * scalars[G_OVERLAP] // 1000
+        alone = state.network[1, far]
+        if alone > 0:
+            ahead = min(ahead, prefill_time // alone * 1000 + prefill_time % alone * 1000 // alone)
+        left -= ahead
+    slots[slot, R_LEFT] = left
     slots[slot, R_SINCE] = now + state.network[0, far]
     slots[slot, R_SLOW] = state.network[1, far]
     slots[slot, R_FLOW] = NONE

@@ -22,6 +22,7 @@ from heteroscale.sim.kernel_state import (
     G_GROWS,
     G_IN_ROTATION,
     G_LIVE,
+    G_OVERLAP,
     G_PREFILL_HEAD,
     G_ROUTING,
     G_SEED,
@@ -99,6 +100,11 @@ def write_options(state: State, options: ServingOptions) -> None:
     scalars = state.scalars
     scalars[G_ROUTING] = list(Routing).index(options.routing)
     scalars[G_SEED] = mixed(options.seed & LOW)
+    if not 0 <= options.overlap_permille <= 1000:
+        raise InvariantViolation(
+            f"overlap_permille: must be 0 to 1000, got {options.overlap_permille}"
+        )
+    scalars[G_OVERLAP] = options.overlap_permille
     if options.uplink_fs_per_byte is not None:
         if min(options.uplink_fs_per_byte) < 1:
             raise InvariantViolation(

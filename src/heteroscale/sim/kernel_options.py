@@ -38,5 +38,9 @@ class ServingOptions:
     #: time per byte over one uplink of an S0, S1 and S2 in one direction, ≥ 1: it is shared by the
     #: transfers that cross it. None = transfers do not disturb one another
     uplink_fs_per_byte: tuple[int, int, int] | None = None
+    #: 0 to 1000: share of a request's KV that is sent layer by layer while its prefill batch runs,
+    #: as far as the batch's time allows at the rate of a transfer alone; what goes ahead crosses
+    #: no shared uplink
+    overlap_permille: int = 0
     #: of the picks of POWER_OF_TWO, ≥ 0; its lowest 32 bits count
     seed: int = 0

@@ -178,7 +178,7 @@ def end_batch(state: State, i: int, now: int) -> None:
         if slots[slot, R_OUTPUT] == 1:
             instances[i, I_OUTSTANDING] -= 1
             complete(slots, scalars, state.log, slot, now, i)
-        elif not place_decode(state, slot, now):
+        elif not place_decode(state, slot, now, instances[i, I_STEP_TIME]):
             wait_for_decode(state, slot)
         slot = following
     instances[i, I_RUNNING] = 0

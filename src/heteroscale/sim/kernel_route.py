@@ -45,8 +45,12 @@ def choose_group(state: State) -> int:
 
 
 @inlined
-def place_decode(state: State, slot: int, now: int) -> bool:
-    """Send a prefilled request to a decode instance; False when none in rotation can hold it."""
+def place_decode(state: State, slot: int, now: int, prefill_time: int) -> bool:
+    """Send a prefilled request to a decode instance; False when none in rotation can hold it.
+
+    `prefill_time`: how long its KV could go ahead, layer by layer; 0 where it had to wait for an
+    instance to go to.
+    """
     slots = state.slots
     instances = state.instances
     scalars = state.scalars
@@ -64,7 +68,7 @@ def place_decode(state: State, slot: int, now: int) -> bool:
     state.load[i] += slots[slot, R_INPUT] + slots[slot, R_OUTPUT]
     instances[i, I_OUTSTANDING] += 1
     scalars[G_IN_TRANSFER] += 1
-    begin_transfer(state, slot, now)
+    begin_transfer(state, slot, now, prefill_time)
     return True
 
 
@@ -97,6 +101,6 @@ def place_waiting_decode(state: State, now: int) -> None:
     scalars[G_DECODE_COUNT] = 0
     for _ in range(left):
         following = state.slots[slot, R_NEXT]
-        if not place_decode(state, slot, now):
+        if not place_decode(state, slot, now, 0):
             wait_for_decode(state, slot)
         slot = following

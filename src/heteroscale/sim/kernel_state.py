@@ -103,7 +103,8 @@ G_SHARED = 43  # whether uplinks are shared
 # Transfers that cross uplinks, and whether one's rate may have changed.
 G_FLOWS = 44
 G_CROWDED = 45
-G_COLUMNS = 46
+G_OVERLAP = 46  # share of a transfer's bytes that prefill hides at most, thousandths
+G_COLUMNS = 47
 
 # Columns of `slots`.
 R_REQUEST = 0  # number of the request in order of arrival; −1 = the slot is free

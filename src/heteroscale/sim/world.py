@@ -101,6 +101,7 @@ def serving_options(scenario: Scenario) -> ServingOptions:
         routing=Routing(scenario.serving.routing.value),
         kv_admission=KvAdmission(scenario.serving.kv_admission.value),
         uplink_fs_per_byte=uplink_fs_per_byte(scenario.network),
+        overlap_permille=round(1000 * scenario.network.overlap),
         seed=scenario.seed,
     )
 

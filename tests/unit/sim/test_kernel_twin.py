@@ -68,6 +68,7 @@ EVERYTHING = ServingOptions(
     routing=Routing.POWER_OF_TWO,
     kv_admission=KvAdmission.GROW,
     uplink_fs_per_byte=(1_000_003, 700_001, 900_007),
+    overlap_permille=333,
     seed=5,
 )
 OF_TWO = ServingOptions(routing=Routing.POWER_OF_TWO, seed=11)

@@ -11,6 +11,7 @@ from heteroscale.sim.serving import KvAdmission, Routing, Serving, ServingOption
 from tests.unit.sim.test_serving import (
     HERE,
     MS,
+    NETWORK,
     NEXT_NODE,
     SPEED,
     finish_times_ms,
@@ -132,3 +133,42 @@ def test_uplinks_wide_enough_change_nothing() -> None:
 def test_an_uplink_without_a_time_is_turned_down() -> None:
     with pytest.raises(InvariantViolation, match="each must be ≥ 1, got"):
         plane(options=ServingOptions(uplink_fs_per_byte=(1, 0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("permille", "arrived_ms"),
+    [(0, 55.0), (500, 45.0), (1_000, 35.0)],
+    ids=["nothing goes ahead", "half of it", "all of it but the first byte's way"],
+)
+def test_a_share_of_a_transfer_goes_ahead_during_prefill(permille: int, arrived_ms: float) -> None:
+    # Prefill takes 10 + 20 ms; the KV of 20 tokens 5 + 20.
+    serving = plane(options=ServingOptions(overlap_permille=permille))
+    pair(serving)
+    given_all(serving, (0, 20, 2))
+    serving.advance(1_000 * MS)
+    arrived = [row[0] for row in serving.event_log().tolist() if row[1] == KV_ARRIVED]
+    assert arrived == [round(arrived_ms * MS)]
+
+
+def test_no_more_goes_ahead_than_the_time_of_prefill_allows() -> None:
+    # Prefill of 20 tokens takes 30 ms and sends 15 of them at 2 ms each; 5 are left.
+    serving = Serving(
+        prefill_token_budget=30,
+        decode_max_batch=2,
+        admission_limit=2,
+        slo_ttft_ps=MS,
+        slo_tbt_ps=MS,
+        network=replace(NETWORK, fs_per_byte=(0, 2 * MS, MS, MS, MS, MS)),
+        options=ServingOptions(overlap_permille=1_000),
+        log=True,
+    )
+    pair(serving)
+    given_all(serving, (0, 20, 2))
+    serving.advance(1_000 * MS)
+    arrived = [row[0] for row in serving.event_log().tolist() if row[1] == KV_ARRIVED]
+    assert arrived == [(30 + 5 + 10) * MS]
+
+
+def test_a_share_outside_its_range_is_turned_down() -> None:
+    with pytest.raises(InvariantViolation, match="must be 0 to 1000, got 1001"):
+        plane(options=ServingOptions(overlap_permille=1_001))

@@ -79,9 +79,8 @@ class TwinInstance:
 
     @property
     def reserved(self) -> int:
-        if self.prefill:
-            return 0
-        return self.used if self.grows else sum(request.tokens for request in self.batch)
+        growing = self.prefill or self.grows
+        return self.used if growing else sum(request.tokens for request in self.batch)
 
     @property
     def used(self) -> int:
@@ -165,9 +164,7 @@ class Twin:
     ) -> int:
         handle = min(set(range(len(self.instances) + 1)) - set(self.instances))
         grows = self.options.kv_admission is KvAdmission.GROW
-        instance = TwinInstance(
-            handle, role == "prefill", speed, group, location, capacity, grows=grows
-        )
+        instance = TwinInstance(handle, role == "prefill", speed, group, location, capacity, grows)
         self.instances[handle] = instance
         self.largest_kv = max(self.largest_kv, instance.kv_capacity)
         return handle
@@ -302,12 +299,10 @@ class Twin:
         instances = sorted(instances, key=lambda one: (one.group, one.handle))
 
         def from_on(start: int) -> int:
-            places = [(start + ahead) % len(instances) for ahead in range(len(instances))]
-            return next(
-                place
-                for place in places
-                if prefill or instances[place].kv_capacity >= request.tokens
-            )
+            at = start % len(instances)
+            while not (prefill or instances[at].kv_capacity >= request.tokens):
+                at = (at + 1) % len(instances)
+            return at
 
         if self.options.routing is Routing.ROUND_ROBIN:
             at = from_on(self.turns.get((prefill, group), 0))
@@ -330,7 +325,7 @@ class Twin:
         if not chosen.batch:
             self.start_batch(chosen)
 
-    def place_decode(self, request: Request) -> None:
+    def place_decode(self, request: Request, prefilled_in: int = 0) -> None:
         source = request.source
         assert source is not None
         for group in (source.group, None):
@@ -344,17 +339,23 @@ class Twin:
         sink.assigned += request.tokens
         sink.outstanding += 1
         self.in_transfer += 1
-        self.begin_transfer(request, source, sink)
+        self.begin_transfer(request, source, sink, prefilled_in)
 
     # Transfers.
 
-    def begin_transfer(self, request: Request, source: TwinInstance, sink: TwinInstance) -> None:
-        same = [a == b for a, b in zip(source.location, sink.location, strict=True)]
-        far = 5 - ([*same, False].index(False))
+    def begin_transfer(
+        self, request: Request, source: TwinInstance, sink: TwinInstance, prefilled_in: int
+    ) -> None:
+        pairs = zip(source.location, sink.location, strict=True)
+        far = next((5 - depth for depth, (a, b) in enumerate(pairs) if a != b), 0)
         request.left = request.inputs * source.speed.kv_bytes_per_token
         request.since = self.now + self.network.latency_ps[far]
         request.slow = 0
         request.alone = self.network.fs_per_byte[far]
+        sent = request.left * self.options.overlap_permille // 1000
+        if request.alone > 0:
+            sent = min(sent, prefilled_in * 1000 // request.alone)
+        request.left -= sent
         request.uplinks = [
             (way, end.location[:depth])
             for way, end in (("out", source), ("in", sink))
@@ -445,7 +446,7 @@ class Twin:
                 instance.outstanding -= 1
                 self.finish(request, instance)
             else:
-                self.place_decode(request)
+                self.place_decode(request, instance.takes)
         if instance.waiting:
             self.start_batch(instance)
 
