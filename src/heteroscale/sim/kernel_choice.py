@@ -58,21 +58,20 @@ def less_loaded(load: Int64Array, weight: Int64Array, a: int, b: int) -> int:
 @inlined
 def least_loaded(state: State, role: int, start: int, end: int, tokens: int) -> int:
     """Return the least loaded of a part of a route, by a look at each."""
+    load = state.load
+    weight = state.weight
     best = NONE
-    best_load = 1
-    best_weight = 0
     for at in range(start, end):
         i = state.route[role, at]
         if role == PREFILL or state.instances[i, I_KV_CAPACITY] >= tokens:
-            load = state.load[i]
-            weight = state.weight[i]
-            mine = load * best_weight
-            others = best_load * weight
-            # A group's handles ascend; only over all groups may a later one be lower.
-            if mine < others or (mine == others and i < best):
+            if best == NONE:
                 best = i
-                best_load = load
-                best_weight = weight
+            else:
+                mine = load[i] * weight[best]
+                others = load[best] * weight[i]
+                # A group's handles ascend; only over all groups may a later one be lower.
+                if mine < others or (role != PREFILL and mine == others and i < best):
+                    best = i
     return best
 
 
