@@ -11,7 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from heteroscale.performance.model import StepCoefficients
-from heteroscale.sim.serving import AdvanceStatus, NetworkTable, Serving
+from heteroscale.sim.serving import (
+    AdvanceStatus,
+    KvAdmission,
+    NetworkTable,
+    Routing,
+    Serving,
+    ServingOptions,
+)
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk
 
 CHUNK = 65_536
@@ -85,7 +92,29 @@ def requests_of(load: Load, count: int) -> ArrivalChunk:
     )
 
 
-def plane_of(load: Load) -> Serving:
+#: name on the command line → what is switched on
+FEATURES = {
+    "plain": ServingOptions(),
+    "power-of-two": ServingOptions(routing=Routing.POWER_OF_TWO, seed=1),
+    "grow": ServingOptions(routing=Routing.POWER_OF_TWO, kv_admission=KvAdmission.GROW, seed=1),
+    "all": ServingOptions(
+        routing=Routing.POWER_OF_TWO,
+        kv_admission=KvAdmission.GROW,
+        uplink_fs_per_byte=(1_250, 625, 156),
+        overlap_permille=500,
+        seed=1,
+    ),
+    # Uplinks so narrow that at the last load the busiest ones are used to about 80 %.
+    "all-crowded": ServingOptions(
+        routing=Routing.POWER_OF_TWO,
+        kv_admission=KvAdmission.GROW,
+        uplink_fs_per_byte=(20_000, 10_000, 1_000),
+        seed=1,
+    ),
+}
+
+
+def plane_of(load: Load, options: ServingOptions) -> Serving:
     """Return the load's fleet: one group, every instance on its own node under one S2."""
     serving = Serving(
         prefill_token_budget=8192,
@@ -94,6 +123,7 @@ def plane_of(load: Load) -> Serving:
         slo_ttft_ps=PS_PER_S,
         slo_tbt_ps=PS_PER_S // 25,
         network=NETWORK,
+        options=options,
     )
     speed = replace(SPEED, prefill_per_token_ps=load.prefill_per_token_ps)
     for index in range(load.prefill + load.decode):
@@ -103,9 +133,9 @@ def plane_of(load: Load) -> Serving:
     return serving
 
 
-def seconds_of(load: Load, trace: ArrivalChunk) -> tuple[float, Serving]:
+def seconds_of(load: Load, trace: ArrivalChunk, options: ServingOptions) -> tuple[float, Serving]:
     """Return the wall seconds of the whole trace, counters read every tick."""
-    serving = plane_of(load)
+    serving = plane_of(load, options)
     at = 0
     until_ps = 0
     begun_s = time.perf_counter()
@@ -132,20 +162,23 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=500_000)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--load", choices=LOADS, action="append")
+    parser.add_argument("--features", choices=FEATURES, default="plain")
     arguments = parser.parse_args()
+    options = FEATURES[arguments.features]
     begun_s = time.perf_counter()
-    seconds_of(LOADS["azure-70rps"], requests_of(LOADS["azure-70rps"], 100))
+    seconds_of(LOADS["azure-70rps"], requests_of(LOADS["azure-70rps"], 100), options)
     print(json.dumps({"compile_s": round(time.perf_counter() - begun_s, 3)}))
     for name in arguments.load or LOADS:
         load = LOADS[name]
         trace = requests_of(load, arguments.requests)
-        runs = [seconds_of(load, trace) for _ in range(arguments.repeat)]
+        runs = [seconds_of(load, trace, options) for _ in range(arguments.repeat)]
         best_s = min(seconds for seconds, _ in runs)
         counters = runs[0][1].counters(runs[0][1].now_ps)
         print(
             json.dumps(
                 {
                     "load": name,
+                    "features": arguments.features,
                     "requests": arguments.requests,
                     "refused": counters.refused.requests,
                     "attained": counters.attained,

@@ -34,6 +34,7 @@ from benchmarks.simulators.equal_physics import (
 )
 from benchmarks.simulators.offline_replay import NotInstalled, OfflineReplay, installed
 from benchmarks.simulators.recorded import OTHERS
+from heteroscale.sim.serving import ServingOptions
 from heteroscale.workload.arrivals import ArrivalChunk
 from tests.unit.sim.twin import Twin
 
@@ -148,6 +149,7 @@ def beside_twin(trace: ArrivalChunk) -> None:
         slo_ttft_ps=1,
         slo_tbt_ps=1,
         network=NETWORK,
+        options=ServingOptions(),
     )
     for index in range(PREFILL + DECODE):
         role = "prefill" if index < PREFILL else "decode"

@@ -2,9 +2,10 @@
 
 1. The kernel and its one-token-at-a-time twin agree on every event, time, histogram and counter.
 2. Arrived = completed + refused + running, in requests, input and output tokens.
-3. A request arrives, has its first token, its KV moved, joins and finishes in that order.
+3. A request arrives, has its first token, its KV moved, joins and finishes in that order; it joins
+   anew after each preemption, and nothing is preempted where KV is reserved.
 4. A prefill instance gives first tokens in the order of arrival.
-5. KV held never exceeds KV reserved, nor that the capacity.
+5. KV held never exceeds KV reserved, nor that the capacity; a step's tokens fit before it ends.
 6. No instance idles while a request waits on it.
 7. Reading, and time let by in pieces, change nothing.
 """
@@ -17,8 +18,17 @@ from dataclasses import dataclass, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heteroscale.sim.serving import KvAdmission, Routing, ServingOptions
 from tests.unit.sim.scenarios import MS, Both, NewInstance, Settings
-from tests.unit.sim.twin import ARRIVED, FINISHED, FIRST_TOKEN, JOINED, KV_ARRIVED, REFUSED
+from tests.unit.sim.twin import (
+    ARRIVED,
+    FINISHED,
+    FIRST_TOKEN,
+    JOINED,
+    KV_ARRIVED,
+    PREEMPTED,
+    REFUSED,
+)
 
 FAR_PS = 1_000_000 * MS
 
@@ -49,18 +59,31 @@ instances = st.builds(
     role=st.sampled_from(["prefill", "decode"]),
     group=st.integers(0, 2),
     factor=st.integers(1, 3),
-    kv_capacity_tokens=st.integers(200, 1_500),
+    kv_capacity_tokens=st.integers(200, 1_500) | st.integers(100, 200),
     location=st.tuples(*[st.integers(0, 1)] * 5),
     capacity=st.sampled_from([500, 1_000, 1_500]),
 )
-lengths = st.tuples(st.integers(1, 700), st.one_of(st.just(1), st.integers(2, 60)))
+options = st.builds(
+    ServingOptions,
+    routing=st.sampled_from(list(Routing)),
+    kv_admission=st.sampled_from(list(KvAdmission)),
+    uplink_fs_per_byte=st.none() | st.tuples(*[st.integers(1, 2_000_000)] * 3),
+    overlap_permille=st.just(0) | st.integers(0, 1_000),
+    seed=st.integers(0, 2**40),
+)
+lengths = st.one_of(
+    st.tuples(st.integers(1, 700), st.one_of(st.just(1), st.integers(2, 60))),
+    # Several of these fit the smallest KV at first, and not when they end.
+    st.tuples(st.integers(1, 50), st.integers(30, 60)),
+)
 
 
 @st.composite
 def traffic(draw: st.DrawFn) -> tuple[tuple[int, int, int], ...]:
     """Draw requests at whole and odd times, several at one instant among them."""
+    most_ms = draw(st.sampled_from([4, 40]))
     gaps = st.one_of(
-        st.just(0), st.integers(0, 40 * MS), st.integers(0, 40).map(lambda ms: ms * MS)
+        st.just(0), st.integers(0, most_ms * MS), st.integers(0, most_ms).map(lambda ms: ms * MS)
     )
     now_ps = 0
     rows = []
@@ -87,6 +110,7 @@ scripts = st.builds(
         limit=st.integers(1, 5),
         slo_ttft_ms=st.integers(10, 200),
         slo_tbt_ms=st.integers(5, 15),
+        options=options,
     ),
     instances=st.lists(instances, max_size=6).map(tuple),
     arrivals=traffic(),
@@ -146,14 +170,26 @@ def steady(both: Both) -> None:
         reading = both.kernel.instance_counters(handle)
         assert reading.kv_used_tokens <= reading.kv_reserved_tokens <= reading.kv_capacity_tokens
         assert reading.running > 0 or reading.waiting == 0, instance
+        held = reading.kv_used_tokens if instance.prefill else instance.used + len(instance.batch)
+        assert held <= instance.kv_capacity
 
 
 def times_by_request(log: Sequence[Sequence[int]]) -> dict[int, dict[int, int]]:
-    """Return request → kind of event → its time; an event happens once to a request."""
+    """Return request → kind of event → its first time; it joins once more than it is preempted."""
     times: dict[int, dict[int, int]] = {}
+    preempted: set[int] = set()
     for time_ps, kind, request, _ in log:
-        assert kind not in times.setdefault(request, {})
-        times[request][kind] = time_ps
+        mine = times.setdefault(request, {})
+        if kind == PREEMPTED:
+            assert JOINED in mine
+            assert request not in preempted
+            preempted.add(request)
+        elif kind == JOINED and request in preempted:
+            preempted.remove(request)
+        else:
+            assert kind not in mine
+            mine[kind] = time_ps
+    assert not preempted
     return times
 
 
@@ -171,6 +207,9 @@ def test_3_every_request_goes_forward_only(script: Script) -> None:
     log = both.kernel.event_log().tolist()
     assert [row[0] for row in log] == sorted(row[0] for row in log)
     times = times_by_request(log)
+    assert script.settings.options.kv_admission is KvAdmission.GROW or all(
+        row[1] != PREEMPTED for row in log
+    )
     assert sorted(times) == list(range(len(script.arrivals)))
     for request, (arrival_ps, _, outputs) in enumerate(script.arrivals):
         mine = times[request]

@@ -33,6 +33,8 @@ Every = Annotated[float, Field(ge=1e-3, le=MAX_RUN_S)]
 Moment = Annotated[float, Field(ge=0, le=MAX_RUN_S)]
 Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 Factor = Annotated[float, Field(ge=0, le=1_000_000)]
+#: GB/s
+Bandwidth = Annotated[float, Field(ge=1e-3, le=1e6)]
 #: beyond these the gaps of a gamma distribution are one endless burst, or a metronome
 GapShape = Annotated[float, Field(ge=0.05, le=100)]
 Tokens = Annotated[float, Field(ge=1, le=10_000_000)]
@@ -141,6 +143,21 @@ class TrafficSection(Section):
     generator: GeneratorSection | None = optional(None, "synthetic requests")
 
 
+class RoutingName(StrEnum):
+    """How an instance of a deployment group is chosen."""
+
+    LEAST_LOADED = "least_loaded"
+    ROUND_ROBIN = "round_robin"
+    POWER_OF_TWO = "power_of_two"
+
+
+class KvAdmissionName(StrEnum):
+    """When a sequence may join a decode batch."""
+
+    RESERVE = "reserve"
+    GROW = "grow"
+
+
 class ServingSection(Section):
     """How the simulated engines serve."""
 
@@ -152,6 +169,17 @@ class ServingSection(Section):
     )
     admission_limit: Annotated[int, Field(ge=1, le=999_999_999)] = optional(
         256, "requests waiting per prefill instance in rotation above which a request is refused"
+    )
+    routing: Annotated[RoutingName, Field(strict=False)] = optional(
+        RoutingName.LEAST_LOADED,
+        "instance of its group, in prefill and decode, that a request goes to: least_loaded, "
+        "round_robin, or power_of_two (the less loaded of two that a hash picks)",
+    )
+    kv_admission: Annotated[KvAdmissionName, Field(strict=False)] = optional(
+        KvAdmissionName.RESERVE,
+        "a sequence joins a decode batch once all it will ever need is free (reserve), or once its "
+        "tokens so far and one step fit (grow: without room the newest is preempted and its KV "
+        "computed anew)",
     )
 
 
@@ -170,8 +198,24 @@ class NodesSection(Section):
 class LinkSection(Section):
     """A KV transfer over one network distance."""
 
-    gb_per_s: Annotated[float, Field(ge=1e-3, le=1e6)] = need("bandwidth, 10⁹ bytes/s")
+    gb_per_s: Bandwidth = need("bandwidth, 10⁹ bytes/s")
     latency_s: Annotated[float, Field(ge=0, le=60)] = need("time before the first byte")
+
+
+class ContentionName(StrEnum):
+    """Whether KV transfers slow one another down."""
+
+    NONE = "none"
+    FAIR_SHARE = "fair_share"
+
+
+class UplinksSection(Section):
+    """Bandwidth of one domain's uplink in each direction, 10⁹ bytes/s. Placeholder figures."""
+
+    # Half of what 8 GPUs a node with 50 GB/s each could send, halved again at every level.
+    S0: Bandwidth = optional(800.0, "of an S0")
+    S1: Bandwidth = optional(1600.0, "of an S1")
+    S2: Bandwidth = optional(6400.0, "of an S2")
 
 
 class NetworkSection(Section):
@@ -186,6 +230,15 @@ class NetworkSection(Section):
     )
     other: LinkSection = optional(
         LinkSection(gb_per_s=5.0, latency_s=1e-3), "different sub-clusters"
+    )
+    contention: Annotated[ContentionName, Field(strict=False)] = optional(
+        ContentionName.NONE,
+        "none: a transfer is as fast as if it were alone; fair_share: those that cross one uplink "
+        "get equal parts of it",
+    )
+    uplinks: UplinksSection = optional(UplinksSection(), "what fair_share shares")
+    overlap: Annotated[float, Field(ge=0, le=1)] = optional(
+        0.0, "share of a transfer that goes ahead layer by layer during prefill, as time allows"
     )
 
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from heteroscale.config.scenario_sections import LinkSection, NetworkSection, NodesSection
+from heteroscale.config.scenario_sections import (
+    ContentionName,
+    LinkSection,
+    NetworkSection,
+    NodesSection,
+)
 from heteroscale.entities.topology import Node
 from heteroscale.sim.serving import NetworkTable
 from heteroscale.workload.arrivals import PS_PER_S
@@ -55,6 +60,18 @@ def network_table(network: NetworkSection) -> NetworkTable:
     a, b, c, d, e, f = (_latency_ps(link) for link in links)
     u, v, w, x, y, z = (_fs_per_byte(link) for link in links)
     return NetworkTable(latency_ps=(a, b, c, d, e, f), fs_per_byte=(u, v, w, x, y, z))
+
+
+def uplink_fs_per_byte(network: NetworkSection) -> tuple[int, int, int] | None:
+    """Return the time per byte over the uplink of an S0, S1 and S2; None = they are not shared."""
+    if network.contention is ContentionName.NONE:
+        return None
+    shared = network.uplinks
+    s0, s1, s2 = (
+        max(1, round(_FS_PER_S / (gb_per_s * 1e9)))
+        for gb_per_s in (shared.S0, shared.S1, shared.S2)
+    )
+    return s0, s1, s2
 
 
 def _latency_ps(link: LinkSection) -> int:

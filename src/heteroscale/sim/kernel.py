@@ -16,6 +16,7 @@ from heteroscale.sim.kernel_decode import (
     time_of_steps,
 )
 from heteroscale.sim.kernel_heap import drop_event, take_slot
+from heteroscale.sim.kernel_links import leave_links, share_links
 from heteroscale.sim.kernel_measure import write_log
 from heteroscale.sim.kernel_prefill import (
     end_batch,
@@ -34,8 +35,10 @@ from heteroscale.sim.kernel_state import (
     G_BUDGET,
     G_CHANGED,
     G_CLOSED,
+    G_CROWDED,
     G_EVENTS,
     G_FREE_SLOT,
+    G_GROWS,
     G_LIVE,
     G_LOGGED,
     G_LOGGING,
@@ -46,8 +49,10 @@ from heteroscale.sim.kernel_state import (
     G_REFUSED,
     G_REFUSED_INPUT,
     G_REFUSED_OUTPUT,
+    G_SHARED,
     G_WAITING,
     I_BUSY,
+    I_EXTRA,
     I_GROWTH,
     I_HELD,
     I_HOST,
@@ -67,6 +72,7 @@ from heteroscale.sim.kernel_state import (
     KIND_BATCH_END,
     KIND_BOUNDARY,
     KIND_SHIFT,
+    KIND_TRANSFER_END,
     LOG_ARRIVED,
     LOG_REFUSED,
     NEED_ARRIVALS,
@@ -75,6 +81,7 @@ from heteroscale.sim.kernel_state import (
     NEED_SLOTS,
     NONE,
     R_ARRIVAL,
+    R_DUE,
     R_FIRST,
     R_INPUT,
     R_OUTPUT,
@@ -145,11 +152,18 @@ def happen(state: State) -> None:
             scalars[G_NOW] = now
             end_run(state, key, now)
         return
-    scalars[G_NOW] = now
     if kind == KIND_BATCH_END:
+        scalars[G_NOW] = now
         end_batch(state, key - (KIND_BATCH_END << KIND_SHIFT), now)
     else:
+        request = key - (KIND_TRANSFER_END << KIND_SHIFT)
+        if state.slots[payload, R_DUE] != now or state.slots[payload, R_REQUEST] != request:
+            return
+        scalars[G_NOW] = now
+        leave_links(state, payload)
         end_transfer(state, payload, now)
+    if scalars[G_CROWDED] != 0:
+        share_links(state, now)
 
 
 @inlined
@@ -158,9 +172,10 @@ def lacks_room(state: State) -> int:
     scalars = state.scalars
     # A batch sends at most one transfer per request, and a request has at least one token.
     batch = min(scalars[G_BUDGET], scalars[G_LIVE]) + 4
-    if scalars[G_EVENTS] + batch > state.events.shape[0]:
+    # Each transfer under way may get a new end.
+    if scalars[G_EVENTS] + batch + scalars[G_SHARED] * scalars[G_LIVE] > state.events.shape[0]:
         return NEED_EVENTS
-    rows = 2 * (batch + scalars[G_MAX_BATCH])
+    rows = 2 * batch + 3 * scalars[G_MAX_BATCH]
     if scalars[G_LOGGING] != 0 and scalars[G_LOGGED] + rows > state.log.shape[0]:
         return NEED_LOG
     return DONE
@@ -174,6 +189,7 @@ def run(state: State, until: int) -> int:
         scalars[G_CHANGED] = 0
         place_waiting_prefill(state, scalars[G_NOW])
         place_waiting_decode(state, scalars[G_NOW])
+        share_links(state, scalars[G_NOW])
     while True:
         lacking = lacks_room(state)
         if lacking != DONE:
@@ -211,9 +227,11 @@ def read_instance(state: State, i: int, now: int) -> None:
         if running > 0:
             first = instances[i, I_STEP_TIME]
             growth = instances[i, I_GROWTH]
-            done = steps_within(first, growth, instances[i, I_STEPS], now - since)
+            extra = instances[i, I_EXTRA]
+            done = steps_within(first, growth, instances[i, I_STEPS], max(0, now - since - extra))
             count_steps(state, i, done)
-            since += time_of_steps(first, growth, done)
+            if done > 0:
+                since += extra + time_of_steps(first, growth, done)
             used += running * done
     elapsed = now - since if running > 0 else 0
     host = min(elapsed, instances[i, I_HOST])
@@ -223,7 +241,7 @@ def read_instance(state: State, i: int, now: int) -> None:
     readings[i, V_WAITING] = instances[i, I_QUEUED]
     readings[i, V_RUNNING] = running
     readings[i, V_OUTSTANDING] = instances[i, I_OUTSTANDING]
-    readings[i, V_RESERVED] = instances[i, I_RESERVED]
+    readings[i, V_RESERVED] = used if state.scalars[G_GROWS] != 0 else instances[i, I_RESERVED]
     readings[i, V_USED] = used
     readings[i, V_CAPACITY] = instances[i, I_KV_CAPACITY]
     readings[i, V_IN_ROTATION] = instances[i, I_IN_ROTATION]

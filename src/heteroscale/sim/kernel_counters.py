@@ -55,8 +55,8 @@ class RoleCounters:
     #: instances in rotation, and instances that exist
     in_rotation: int
     instances: int
-    #: decode only (0 for prefill): tokens reserved (input + output of running requests), tokens
-    #: held, and the capacity of the instances in rotation
+    #: decode only (0 for prefill): tokens reserved (input + output of running requests; the tokens
+    #: held where KV grows), tokens held, and the capacity of the instances in rotation
     kv_reserved_tokens: int
     kv_used_tokens: int
     kv_capacity_tokens: int
@@ -92,5 +92,7 @@ class Counters:
     first_tokens: int
     #: KV transfers on the wire
     in_transfer: int
+    #: cumulative: times that a running sequence lost its KV for lack of room
+    preempted: int = 0
     #: in the order given to Serving: prefill, decode
     roles: tuple[RoleCounters, RoleCounters]

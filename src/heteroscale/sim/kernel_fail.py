@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from heteroscale.sim.kernel_links import leave_links, share_links
 from heteroscale.sim.kernel_measure import write_log
-from heteroscale.sim.kernel_memory import more_log
+from heteroscale.sim.kernel_memory import more_events, more_log
 from heteroscale.sim.kernel_prefill import wait_for_prefill
 from heteroscale.sim.kernel_route import wait_for_decode
 from heteroscale.sim.kernel_state import (
@@ -13,6 +14,7 @@ from heteroscale.sim.kernel_state import (
     G_DECODE_COUNT,
     G_DECODE_HEAD,
     G_EVENTS,
+    G_FLOWS,
     G_IN_TRANSFER,
     G_LOGGED,
     G_LOGGING,
@@ -32,6 +34,7 @@ from heteroscale.sim.kernel_state import (
     NONE,
     PREFILL,
     R_DECODE,
+    R_DUE,
     R_FIRST,
     R_INPUT,
     R_NEXT,
@@ -69,6 +72,9 @@ def start_over(state: State, handle: int) -> State:
         wait_for_prefill(state, slot)
         scalars[G_WAITING] += 1
     scalars[G_CHANGED] = 1
+    if scalars[G_EVENTS] + scalars[G_FLOWS] > len(state.events):
+        state = more_events(state)
+    share_links(state, scalars[G_NOW])
     return state
 
 
@@ -101,16 +107,24 @@ def _take_transfers(state: State, handle: int, side: int) -> list[int]:
     scalars = state.scalars
     events = state.events[: scalars[G_EVENTS]]
     transfers = events[:, 1] >> KIND_SHIFT == KIND_TRANSFER_END
-    moved = transfers.copy()
-    moved[transfers] = state.slots[events[transfers, 2], side] == handle
+    under_way = transfers.copy()
+    requests = state.slots[events[transfers, 2]]
+    under_way[transfers] = (requests[:, R_DUE] == events[transfers, 0]) & (
+        requests[:, R_REQUEST] == events[transfers, 1] - (KIND_TRANSFER_END << KIND_SHIFT)
+    )
+    moved = under_way.copy()
+    moved[under_way] = state.slots[events[under_way, 2], side] == handle
     own = [(kind << KIND_SHIFT) + handle for kind in (KIND_BOUNDARY, KIND_BATCH_END)]
-    taken: list[int] = events[moved, 2].tolist()
-    kept = events[~(moved | np.isin(events[:, 1], own))]
+    # A transfer that was given the same end twice has two events.
+    taken: list[int] = np.unique(events[moved, 2]).tolist()
+    void = transfers & ~under_way
+    kept = events[~(moved | void | np.isin(events[:, 1], own))]
     # Sorted rows are a heap.
     state.events[: len(kept)] = kept[np.lexsort((kept[:, 1], kept[:, 0]))]
     scalars[G_EVENTS] = len(kept)
     scalars[G_IN_TRANSFER] -= len(taken)
     for slot in taken:
+        leave_links(state, slot)
         request = state.slots[slot]
         if side == R_PREFILL:
             state.load[request[R_DECODE]] -= request[R_INPUT] + request[R_OUTPUT]

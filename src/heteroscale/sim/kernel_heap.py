@@ -87,14 +87,25 @@ def push_finish(
 
 
 @inlined
-def drop_finish(finish: Int64Array, slots: Int64Array, instances: Int64Array, i: int) -> None:
-    """Remove the first sequence of a decode instance."""
+def drop_finish(
+    finish: Int64Array, slots: Int64Array, instances: Int64Array, i: int, at: int
+) -> None:
+    """Remove the sequence at a position of a decode instance's heap; 0 is the first to end."""
     last = instances[i, I_RUNNING] - 1
     instances[i, I_RUNNING] = last
     step = finish[i, last, 0]
     slot = finish[i, last, 1]
     request = slots[slot, R_REQUEST]
-    at = 0
+    while at > 0:
+        parent = (at - 1) >> 1
+        above = finish[i, parent, 0]
+        if above < step:
+            break
+        if above == step and slots[finish[i, parent, 1], R_REQUEST] <= request:
+            break
+        finish[i, at, 0] = above
+        finish[i, at, 1] = finish[i, parent, 1]
+        at = parent
     while True:
         child = 2 * at + 1
         if child >= last:

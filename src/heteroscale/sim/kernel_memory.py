@@ -8,7 +8,9 @@ import numpy as np
 
 from heteroscale.errors import InvariantViolation
 from heteroscale.performance.model import StepCoefficients
+from heteroscale.sim.kernel_choice import LOW, mixed
 from heteroscale.sim.kernel_measure import BUCKETS, bucket_edges
+from heteroscale.sim.kernel_options import KvAdmission, Routing, ServingOptions
 from heteroscale.sim.kernel_state import (
     DECODE,
     G_BUDGET,
@@ -17,18 +19,26 @@ from heteroscale.sim.kernel_state import (
     G_EVENTS,
     G_FREE_SLOT,
     G_GROUPS,
+    G_GROWS,
     G_IN_ROTATION,
     G_LIVE,
+    G_OVERLAP,
     G_PREFILL_HEAD,
+    G_ROUTING,
+    G_SEED,
+    G_SHARED,
     I_BASE,
     I_COLUMNS,
     I_GROUP,
     I_HOST,
     I_KV_BYTES,
     I_KV_CAPACITY,
+    I_LINK,
     I_LOCATION,
     I_PER_UNIT,
     I_PER_UNIT2,
+    I_REDO,
+    I_REDO2,
     I_ROLE,
     I_VERSION,
     NONE,
@@ -66,7 +76,11 @@ def empty_state(network: tuple[tuple[int, ...], tuple[int, ...]], max_batch: int
         group_weight=np.zeros(0, np.int64),
         route_start=np.zeros((2, 1), np.int64),
         route=np.zeros((2, 0), np.int64),
+        turn=np.zeros((2, 1), np.int64),
         network=np.array(network, np.int64),
+        uplinks=np.zeros((2, 3), np.int64),
+        links=np.zeros((INSTANCES, 3, 2), np.int64),
+        flows=np.zeros((0, 2), np.int64),
         events=np.zeros((EVENTS, 3), np.int64),
         edges=bucket_edges(),
         ttft=np.zeros(BUCKETS, np.int64),
@@ -81,11 +95,38 @@ def empty_state(network: tuple[tuple[int, ...], tuple[int, ...]], max_batch: int
     return more_slots(state)
 
 
+def write_options(state: State, options: ServingOptions) -> None:
+    """Turn the names of choices into the kernel's numbers."""
+    scalars = state.scalars
+    scalars[G_ROUTING] = list(Routing).index(options.routing)
+    scalars[G_SEED] = mixed(options.seed & LOW)
+    if not 0 <= options.overlap_permille <= 1000:
+        raise InvariantViolation(
+            f"overlap_permille: must be 0 to 1000, got {options.overlap_permille}"
+        )
+    scalars[G_OVERLAP] = options.overlap_permille
+    if options.uplink_fs_per_byte is not None:
+        if min(options.uplink_fs_per_byte) < 1:
+            raise InvariantViolation(
+                f"uplink_fs_per_byte: each must be ≥ 1, got {options.uplink_fs_per_byte}"
+            )
+        scalars[G_SHARED] = 1
+        state.uplinks[0] = options.uplink_fs_per_byte
+        state.uplinks[1] = [state.network[1, 2 + level :].min() for level in range(3)]
+    scalars[G_GROWS] = list(KvAdmission).index(options.kv_admission)
+
+
 def _larger(array: Int64Array, length: int) -> Int64Array:
     """Return a copy with more rows, the new ones zero."""
     larger = np.zeros((length, *array.shape[1:]), np.int64)
     larger[: len(array)] = array
     return larger
+
+
+def pushes_at_once(scalars: Int64Array) -> int:
+    """Return the most events that one event can put into the heap."""
+    batch = int(min(scalars[G_BUDGET], scalars[G_LIVE])) + 4
+    return batch + int(scalars[G_SHARED] * scalars[G_LIVE])
 
 
 def more_slots(state: State) -> State:
@@ -97,21 +138,21 @@ def more_slots(state: State) -> State:
     slots[old : new - 1, R_NEXT] = np.arange(old + 1, new)
     slots[new - 1, R_NEXT] = state.scalars[G_FREE_SLOT]
     state.scalars[G_FREE_SLOT] = old
-    return state._replace(slots=slots)
+    return state._replace(slots=slots, flows=_larger(state.flows, new))
 
 
 def more_events(state: State) -> State:
-    """Return the state with room for twice the events and for a batch besides."""
-    scalars = state.scalars
-    batch = int(min(scalars[G_BUDGET], scalars[G_LIVE])) + 4
-    return state._replace(events=_larger(state.events, 2 * len(state.events) + batch))
+    """Return the state with room for twice the events and for those of one event besides."""
+    room = 2 * len(state.events) + pushes_at_once(state.scalars)
+    return state._replace(events=_larger(state.events, room))
 
 
 def more_log(state: State) -> State:
     """Return the state with room for twice the log and for a batch of each role besides."""
     scalars = state.scalars
-    batch = int(min(scalars[G_BUDGET], scalars[G_LIVE])) + 4 + state.finish.shape[1]
-    return state._replace(log=_larger(state.log, 2 * len(state.log) + 2 * batch))
+    batch = int(min(scalars[G_BUDGET], scalars[G_LIVE])) + 4
+    rows = 2 * batch + 3 * state.finish.shape[1]
+    return state._replace(log=_larger(state.log, 2 * len(state.log) + rows))
 
 
 def more_instances(state: State) -> State:
@@ -124,6 +165,7 @@ def more_instances(state: State) -> State:
         load=_larger(state.load, 2 * old),
         weight=_larger(state.weight, 2 * old),
         finish=_larger(state.finish, 2 * old),
+        links=_larger(state.links, 2 * old),
         readings=_larger(state.readings, 2 * old),
     )
 
@@ -164,6 +206,7 @@ def write_instance(
         )
     if group < 0 or capacity < 1:
         raise InvariantViolation(f"group must be ≥ 0, capacity ≥ 1, got {group}, {capacity}")
+    links = _link_numbers(state.instances, location)
     row = state.instances[handle]
     version = row[I_VERSION]  # goes on, so that no old event is taken for a new one
     row[:] = 0
@@ -171,14 +214,33 @@ def write_instance(
     row[I_ROLE] = role
     row[I_GROUP] = group
     row[I_LOCATION : I_LOCATION + 5] = location
+    row[I_LINK : I_LINK + 3] = links
     row[I_BASE] = base
     row[I_PER_UNIT] = per_unit
     row[I_PER_UNIT2] = per_unit2
     row[I_HOST] = host
     row[I_KV_CAPACITY] = coefficients.kv_capacity_tokens if role == DECODE else 0
     row[I_KV_BYTES] = coefficients.kv_bytes_per_token
+    row[I_REDO] = coefficients.prefill_per_token_ps
+    row[I_REDO2] = coefficients.prefill_per_token2_ps
     state.load[handle] = 0
     state.weight[handle] = capacity
+
+
+def _link_numbers(
+    instances: Int64Array, location: tuple[int, int, int, int, int]
+) -> tuple[int, ...]:
+    """Return the numbers of a location's S0, S1 and S2: those in use there, else free ones."""
+    existing = instances[instances[:, I_ROLE] != NONE]
+    numbers = []
+    for level in range(3):
+        depth = 4 - level
+        places = existing[:, I_LOCATION : I_LOCATION + depth]
+        taken = existing[:, I_LINK + level]
+        here = taken[np.all(places == location[:depth], axis=1)]
+        free = np.setdiff1d(np.arange(len(taken) + 1), taken)
+        numbers.append(int(here[0] if len(here) else free[0]))
+    return tuple(numbers)
 
 
 def write_routes(state: State, rotation: Set[int]) -> State:
@@ -188,6 +250,8 @@ def write_routes(state: State, rotation: Set[int]) -> State:
     groups = int(instances[exists, I_GROUP].max(initial=-1)) + 1
     groups = max(groups, len(state.credit))
     credit = _larger(state.credit, groups)
+    turn = np.zeros((2, groups + 1), np.int64)
+    turn[:, : state.turn.shape[1]] = state.turn
     group_weight = np.zeros(groups, np.int64)
     start = np.zeros((2, groups + 1), np.int64)
     route = np.zeros((2, len(instances)), np.int64)
@@ -205,12 +269,13 @@ def write_routes(state: State, rotation: Set[int]) -> State:
     scalars = state.scalars
     scalars[G_GROUPS] = groups
     scalars[G_IN_ROTATION] = start[PREFILL, groups]
-    room = int(scalars[G_EVENTS] + scalars[G_LIVE]) + len(instances)
+    room = int(scalars[G_EVENTS] + 2 * scalars[G_LIVE]) + len(instances)
     return state._replace(
         open_groups=np.flatnonzero(group_weight),
         credit=credit,
         group_weight=group_weight,
         route_start=start,
         route=route,
+        turn=turn,
         events=_larger(state.events, max(len(state.events), room)),
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from heteroscale.sim.jit import inlined, njit
+from heteroscale.sim.kernel_choice import choose_instance
 from heteroscale.sim.kernel_heap import push_event
 from heteroscale.sim.kernel_measure import bucket_of, write_log
 from heteroscale.sim.kernel_requests import complete
 from heteroscale.sim.kernel_route import (
     choose_group,
-    choose_prefill,
     place_decode,
     wait_for_decode,
     wait_in,
@@ -43,9 +43,12 @@ from heteroscale.sim.kernel_state import (
     KIND_SHIFT,
     LOG_FIRST_TOKEN,
     NONE,
+    PREFILL,
     R_ARRIVAL,
+    R_DONE,
     R_FIRST,
     R_INPUT,
+    R_LAST,
     R_NEXT,
     R_OUTPUT,
     R_PREFILL,
@@ -72,7 +75,7 @@ def place_prefill(state: State, slot: int, now: int) -> None:
     if group == NONE:
         wait_for_prefill(state, slot)
     else:
-        queue_prefill(state, slot, choose_prefill(state, group), now)
+        queue_prefill(state, slot, choose_instance(state, PREFILL, group, slot), now)
 
 
 @inlined
@@ -168,12 +171,14 @@ def end_batch(state: State, i: int, now: int) -> None:
     for _ in range(instances[i, I_RUNNING]):
         following = slots[slot, R_NEXT]
         slots[slot, R_FIRST] = now
+        slots[slot, R_LAST] = now
+        slots[slot, R_DONE] = 1
         state.ttft[bucket_of(now - slots[slot, R_ARRIVAL])] += 1
         write_log(state.log, scalars, now, LOG_FIRST_TOKEN, slots[slot, R_REQUEST], i)
         if slots[slot, R_OUTPUT] == 1:
             instances[i, I_OUTSTANDING] -= 1
             complete(slots, scalars, state.log, slot, now, i)
-        elif not place_decode(state, slot, now):
+        elif not place_decode(state, slot, now, instances[i, I_STEP_TIME]):
             wait_for_decode(state, slot)
         slot = following
     instances[i, I_RUNNING] = 0

@@ -19,6 +19,15 @@ NONE = -1
 PREFILL = 0
 DECODE = 1
 
+# Ways to choose an instance, in the order of `Routing`.
+LEAST_LOADED = 0
+ROUND_ROBIN = 1
+POWER_OF_TWO = 2
+
+# Directions of an uplink.
+OUTWARD = 0
+INWARD = 1
+
 # Kinds of events in the heap: their order at one instant. An arrival comes after all of them.
 KIND_BOUNDARY = 0  # a run of decode steps ends; id = instance
 KIND_BATCH_END = 1  # a prefill batch ends; id = instance
@@ -33,6 +42,7 @@ LOG_KV_ARRIVED = 3
 LOG_JOINED = 4
 LOG_FINISHED = 5
 LOG_RESTARTED = 6
+LOG_PREEMPTED = 7
 
 # Why the kernel returned.
 DONE = 0
@@ -83,7 +93,18 @@ G_REFUSED_INPUT = 34
 G_REFUSED_OUTPUT = 35
 G_ATTAINED = 36
 G_FIRST_TOKENS = 37
-G_COLUMNS = 38
+G_JOINS = 38  # joinings of decode batches
+G_PREEMPTED = 39
+# Settings again: how instances are chosen, and whether KV is reserved (0) or grows (1).
+G_ROUTING = 40
+G_SEED = 41  # mixed already
+G_GROWS = 42
+G_SHARED = 43  # whether uplinks are shared
+# Transfers that cross uplinks, and whether one's rate may have changed.
+G_FLOWS = 44
+G_CROWDED = 45
+G_OVERLAP = 46  # share of a transfer's bytes that prefill hides at most, thousandths
+G_COLUMNS = 47
 
 # Columns of `slots`.
 R_REQUEST = 0  # number of the request in order of arrival; −1 = the slot is free
@@ -94,7 +115,15 @@ R_FIRST = 4  # time of the first token; −1 = not yet
 R_NEXT = 5  # next slot of whatever list this one is in
 R_PREFILL = 6
 R_DECODE = 7
-R_COLUMNS = 8
+R_DONE = 8  # tokens generated when it last waited for decode: 1, or more after a preemption
+R_LAST = 9  # time of the last of these
+R_ORDER = 10  # number of its joining
+R_LEFT = 11  # transfer: bytes still to send at …
+R_SINCE = 12  # … this time, which is in the future while the first byte is under way,
+R_SLOW = 13  # at this time per byte, fs
+R_DUE = 14  # end of the transfer; −1 = none is under way. An event at another time is void
+R_FLOW = 15  # position among the transfers that cross uplinks; −1 = crosses none
+R_COLUMNS = 16
 
 # Columns of `instances`.
 I_ROLE = 0  # −1 = no instance has this handle
@@ -126,7 +155,11 @@ I_TOKENS = 29
 I_BUSY = 30
 I_HOST_TIME = 31
 I_IN_ROTATION = 32  # only what is counted; routing has its own arrays
-I_COLUMNS = 33
+I_EXTRA = 33  # decode: what the run's first step takes longer, for KV computed anew
+I_REDO = 34  # decode: prefill time per token and per squared length
+I_REDO2 = 35
+I_LINK = 36  # three columns: numbers of its S0, S1 and S2 among the uplinks of that level
+I_COLUMNS = 39
 
 # Columns of `readings` and `totals`, written by `measure`.
 V_TOKENS = 0
@@ -165,8 +198,16 @@ class State(NamedTuple):
     route_start: Int64Array
     #: [role, position] → handles in rotation, by group, ascending
     route: Int64Array
+    #: [role, group + 1]: where round robin goes on in the route; 0: over all groups
+    turn: Int64Array
     #: [(latency, fs per byte), distance]
     network: Int64Array
+    #: [(fs per byte, that of the fastest transfer that crosses it), level S0 to S2]
+    uplinks: Int64Array
+    #: [number of the domain, level, direction]: transfers that cross it
+    links: Int64Array
+    #: [position, (slot, distance)]: transfers that cross uplinks, in no order
+    flows: Int64Array
     #: [position, (time, kind and id, version or slot)]: the heap of events
     events: Int64Array
     #: lower edges of the buckets, and counts by bucket

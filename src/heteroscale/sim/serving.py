@@ -38,8 +38,12 @@ from heteroscale.sim.kernel_memory import (
     more_log,
     more_slots,
     write_instance,
+    write_options,
     write_routes,
 )
+from heteroscale.sim.kernel_options import KvAdmission as KvAdmission
+from heteroscale.sim.kernel_options import Routing as Routing
+from heteroscale.sim.kernel_options import ServingOptions as ServingOptions
 from heteroscale.sim.kernel_requests import misses_so_far
 from heteroscale.sim.kernel_state import (
     DECODE,
@@ -62,6 +66,7 @@ from heteroscale.sim.kernel_state import (
     G_MAX_BATCH,
     G_NEXT_ARRIVAL,
     G_NOW,
+    G_PREEMPTED,
     G_PREFILL_COUNT,
     G_REFUSED,
     G_SLO_TBT,
@@ -88,6 +93,8 @@ from heteroscale.sim.kernel_state import (
 )
 from heteroscale.workload.arrivals import ArrivalChunk
 
+DEFAULTS = ServingOptions()
+
 
 class Serving:
     """Exact request-level model of one prefill/decode service.
@@ -105,6 +112,7 @@ class Serving:
             instance that was ever added (no such rule before the first).
         slo_ttft_ps: limit of the time to first token.
         slo_tbt_ps: limit of a request's mean gap between tokens.
+        options: routing and the like.
         log: keep every visible event (`event_log`); for tests, since it grows with the trace.
     """
 
@@ -118,6 +126,7 @@ class Serving:
         slo_ttft_ps: int,
         slo_tbt_ps: int,
         network: NetworkTable,
+        options: ServingOptions = DEFAULTS,
         log: bool = False,
     ) -> None:
         self._roles = roles
@@ -128,6 +137,7 @@ class Serving:
         scalars[G_LIMIT] = admission_limit
         scalars[G_SLO_TTFT] = slo_ttft_ps
         scalars[G_SLO_TBT] = slo_tbt_ps
+        write_options(self._state, options)
         scalars[G_LOGGING] = int(log)
         self._rotation: set[int] = set()
         self._handles: tuple[set[int], set[int]] = (set(), set())
@@ -296,6 +306,7 @@ class Serving:
             attained=int(scalars[G_ATTAINED]),
             first_tokens=int(scalars[G_FIRST_TOKENS]),
             in_transfer=int(scalars[G_IN_TRANSFER]),
+            preempted=int(scalars[G_PREEMPTED]),
             roles=(self._role_counters(0), self._role_counters(1)),
         )
 

@@ -11,11 +11,11 @@ from heteroscale.entities.service import ServiceSpec, Stage
 from heteroscale.entities.topology import DomainPath, Node
 from heteroscale.errors import ConfigError, Problem
 from heteroscale.performance.model import PerformanceModel, StepCoefficients
-from heteroscale.sim.hardware import network_table, nodes_by_subcluster
+from heteroscale.sim.hardware import network_table, nodes_by_subcluster, uplink_fs_per_byte
 from heteroscale.sim.plant import Plant, ServingEngines
 from heteroscale.sim.ports import SimClock, SimSubcluster
 from heteroscale.sim.run import RunSettings
-from heteroscale.sim.serving import Serving
+from heteroscale.sim.serving import KvAdmission, Routing, Serving, ServingOptions
 from heteroscale.sim.signals import SignalSettings, SignalWindow
 from heteroscale.sim.start_up import always, drawn
 from heteroscale.sim.subcluster import Roster
@@ -93,6 +93,18 @@ def _serving(scenario: Scenario) -> Serving:
         slo_ttft_ps=round(slo.ttft_s * PS_PER_S),
         slo_tbt_ps=round(slo.tbt_s * PS_PER_S),
         network=network_table(scenario.network),
+        options=serving_options(scenario),
+    )
+
+
+def serving_options(scenario: Scenario) -> ServingOptions:
+    """Return what a scenario chooses where engines could serve in more than one way."""
+    return ServingOptions(
+        routing=Routing(scenario.serving.routing.value),
+        kv_admission=KvAdmission(scenario.serving.kv_admission.value),
+        uplink_fs_per_byte=uplink_fs_per_byte(scenario.network),
+        overlap_permille=round(1000 * scenario.network.overlap),
+        seed=scenario.seed,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from heteroscale.performance.model import StepCoefficients
-from heteroscale.sim.serving import AdvanceStatus, NetworkTable, Serving
+from heteroscale.sim.serving import DEFAULTS, AdvanceStatus, NetworkTable, Serving, ServingOptions
 from heteroscale.workload.arrivals import ArrivalChunk
 from tests.unit.sim.twin import Twin
 
@@ -48,6 +48,7 @@ class Settings:
     limit: int = 6
     slo_ttft_ms: int = 150
     slo_tbt_ms: int = 8
+    options: ServingOptions = DEFAULTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ class Both:
             slo_ttft_ps=settings.slo_ttft_ms * MS,
             slo_tbt_ps=settings.slo_tbt_ms * MS,
             network=NETWORK,
+            options=settings.options,
             log=True,
         )
         self.twin = Twin(
@@ -82,6 +84,7 @@ class Both:
             slo_ttft_ps=settings.slo_ttft_ms * MS,
             slo_tbt_ps=settings.slo_tbt_ms * MS,
             network=NETWORK,
+            options=settings.options,
         )
         self.chunks: list[ArrivalChunk] = []
 

@@ -16,6 +16,7 @@ from benchmarks.simulators.equal_physics import (
     latencies,
     played,
 )
+from heteroscale.sim.serving import ServingOptions
 from heteroscale.workload.arrivals import ArrivalChunk
 from tests.unit.sim.twin import Request, Twin, TwinInstance
 
@@ -31,6 +32,7 @@ class SecondTokenTwin(Twin):
             slo_ttft_ps=1,
             slo_tbt_ps=1,
             network=NETWORK,
+            options=ServingOptions(),
         )
         self.seconds: dict[int, int] = {}
         for index in range(PREFILL + DECODE):

@@ -54,5 +54,27 @@ def test_sequences_leave_by_finish_step_then_request(script: list[tuple[int, int
         elif oracle:
             step, _, first = heapq.heappop(oracle)
             assert finish[1, 0].tolist() == [step, first]
-            drop_finish(finish, slots, instances, 1)
+            drop_finish(finish, slots, instances, 1, 0)
         assert instances[1, I_RUNNING] == len(oracle)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=40), st.data())
+def test_a_sequence_can_leave_from_any_place_of_the_heap(
+    steps: list[int], place: st.DataObject
+) -> None:
+    finish = np.zeros((1, 64, 2), np.int64)
+    instances = np.zeros((1, I_COLUMNS), np.int64)
+    slots = np.zeros((64, R_COLUMNS), np.int64)
+    slots[:, R_REQUEST] = np.arange(64)[::-1]
+    for slot, step in enumerate(steps):
+        push_finish(finish, slots, instances, 0, step, slot)
+    at = place.draw(st.integers(0, len(steps) - 1))
+    gone = int(finish[0, at, 1])
+    drop_finish(finish, slots, instances, 0, at)
+    left = []
+    for _ in range(len(steps) - 1):
+        left.append((int(finish[0, 0, 0]), int(finish[0, 0, 1])))
+        drop_finish(finish, slots, instances, 0, 0)
+    expected = [(step, slot) for slot, step in enumerate(steps) if slot != gone]
+    assert left == sorted(expected, key=lambda one: (one[0], -one[1]))

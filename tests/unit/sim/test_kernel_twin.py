@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from heteroscale.sim import kernel_memory
+from heteroscale.sim.serving import DEFAULTS, KvAdmission, Routing, ServingOptions
 from tests.unit.sim.scenarios import MS, Both, NewInstance, Settings
 
 
-def seeded_day(seed: int, requests: int, gap_ms: float) -> Both:
+def seeded_day(seed: int, requests: int, gap_ms: float, options: ServingOptions = DEFAULTS) -> Both:
     """Play a day with three groups, mixed speeds, rotation changes, removals and re-use."""
     draw = np.random.default_rng(seed)
-    both = Both(Settings(budget=1_500, max_batch=6, limit=5))
+    both = Both(Settings(budget=1_500, max_batch=6, limit=5, options=options))
     arrivals = np.cumsum(draw.exponential(gap_ms * MS, requests).astype(np.int64))
     if seed % 2:
         arrivals -= arrivals % (5 * MS)  # many at one instant
@@ -60,18 +61,57 @@ def random_instance(draw: np.random.Generator) -> NewInstance:
     )
 
 
-@pytest.mark.parametrize(
-    ("seed", "requests", "gap_ms"),
-    [(1, 700, 4.0), (2, 700, 12.0), (3, 1_500, 30.0), (4, 1_500, 2.0)],
-    ids=["overload in bursts", "busy", "mostly idle", "overload"],
+IN_TURN = ServingOptions(routing=Routing.ROUND_ROBIN)
+GROWING = ServingOptions(kv_admission=KvAdmission.GROW)
+SHARING = ServingOptions(uplink_fs_per_byte=(1_000_003, 700_001, 900_007))
+EVERYTHING = ServingOptions(
+    routing=Routing.POWER_OF_TWO,
+    kv_admission=KvAdmission.GROW,
+    uplink_fs_per_byte=(1_000_003, 700_001, 900_007),
+    overlap_permille=333,
+    seed=5,
 )
-def test_a_seeded_day_is_equal_on_kernel_and_twin(seed: int, requests: int, gap_ms: float) -> None:
-    both = seeded_day(seed, requests, gap_ms)
+OF_TWO = ServingOptions(routing=Routing.POWER_OF_TWO, seed=11)
+
+
+@pytest.mark.parametrize(
+    ("seed", "requests", "gap_ms", "options"),
+    [
+        (1, 700, 4.0, DEFAULTS),
+        (2, 700, 12.0, DEFAULTS),
+        (3, 1_500, 30.0, DEFAULTS),
+        (4, 1_500, 2.0, DEFAULTS),
+        (5, 700, 8.0, IN_TURN),
+        (6, 700, 8.0, OF_TWO),
+        (7, 1_500, 4.0, GROWING),
+        (8, 700, 6.0, SHARING),
+        (9, 1_000, 4.0, EVERYTHING),
+        (10, 700, 8.0, EVERYTHING),
+    ],
+    ids=[
+        "overload in bursts",
+        "busy",
+        "mostly idle",
+        "overload",
+        "round robin",
+        "power of two",
+        "KV that grows",
+        "shared uplinks",
+        "everything in overload",
+        "everything when busy",
+    ],
+)
+def test_a_seeded_day_is_equal_on_kernel_and_twin(
+    seed: int, requests: int, gap_ms: float, options: ServingOptions
+) -> None:
+    both = seeded_day(seed, requests, gap_ms, options)
     counters = both.kernel.counters(both.twin.now)
     assert both.kernel.idle
     assert counters.arrived.requests == requests
     assert counters.completed.requests + counters.refused.requests == requests
     assert counters.completed.requests > requests // 10
+    assert (counters.preempted > 0) == (options.kv_admission is KvAdmission.GROW)
+    assert (both.twin.slowed > 0) == (options.uplink_fs_per_byte is not None)
 
 
 def test_arrays_that_start_tiny_grow_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:

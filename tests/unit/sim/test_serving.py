@@ -13,12 +13,14 @@ import pytest
 from heteroscale.errors import InvariantViolation
 from heteroscale.performance.model import StepCoefficients
 from heteroscale.sim.serving import (
+    DEFAULTS,
     AdvanceStatus,
     Counters,
     InstanceCounters,
     NetworkTable,
     RoleCounters,
     Serving,
+    ServingOptions,
     Tally,
     histogram_edges_ps,
 )
@@ -51,7 +53,7 @@ HERE = (0, 0, 0, 0, 0)
 NEXT_NODE = (0, 0, 0, 0, 1)
 
 
-def plane(*, log: bool = True, limit: int = 2) -> Serving:
+def plane(*, log: bool = True, limit: int = 2, options: ServingOptions = DEFAULTS) -> Serving:
     return Serving(
         prefill_token_budget=30,
         decode_max_batch=2,
@@ -59,6 +61,7 @@ def plane(*, log: bool = True, limit: int = 2) -> Serving:
         slo_ttft_ps=40 * MS,
         slo_tbt_ps=20 * MS,
         network=NETWORK,
+        options=options,
         log=log,
     )
 

@@ -21,12 +21,15 @@ from heteroscale.config.model_sections import (
 from heteroscale.config.scenario import built_in_scenario, with_trace
 from heteroscale.config.scenario_sections import (
     BurstSection,
+    ContentionName,
     DriftSection,
     GeneratorSection,
+    KvAdmissionName,
     LengthSection,
     LinkSection,
     NetworkSection,
     NodesSection,
+    RoutingName,
     ServingSection,
     StepSection,
     TrafficSection,
@@ -43,10 +46,11 @@ from heteroscale.performance.models import (
 from heteroscale.performance.roofline import Efficiency, Roofline
 from heteroscale.performance.table_file import shipped_tables, tables_text
 from heteroscale.sim.capacity import decode_capacity_rps, prefill_capacity_rps
-from heteroscale.sim.hardware import network_table, nodes_by_subcluster
+from heteroscale.sim.hardware import network_table, nodes_by_subcluster, uplink_fs_per_byte
+from heteroscale.sim.serving import KvAdmission, Routing, ServingOptions
 from heteroscale.sim.speed import performance_model
 from heteroscale.sim.traffic import arrivals_of, planned_duration_s
-from heteroscale.sim.world import build_world
+from heteroscale.sim.world import build_world, serving_options
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalSource
 from tests.unit.performance.tables import TABLE
 from tests.unit.performance.test_nvidia_profile import as_npz
@@ -321,3 +325,17 @@ def test_first_instances_that_fit_no_domain_are_named() -> None:
         scenario, fleet=dataclasses.replace(scenario.fleet, services=(service,))
     )
     build_world(anywhere, performance_model(scenario.model), iter(()))
+
+
+def test_uplinks_are_shared_only_when_the_scenario_says_so() -> None:
+    assert uplink_fs_per_byte(NetworkSection()) is None
+    shared = NetworkSection(contention=ContentionName.FAIR_SHARE)
+    assert uplink_fs_per_byte(shared) == (1_250, 625, 156)
+
+
+def test_a_scenario_chooses_how_engines_serve() -> None:
+    chosen = ServingSection(routing=RoutingName.POWER_OF_TWO, kv_admission=KvAdmissionName.GROW)
+    assert serving_options(small(serving=chosen)) == ServingOptions(
+        routing=Routing.POWER_OF_TWO, kv_admission=KvAdmission.GROW, seed=3
+    )
+    assert serving_options(small()) == ServingOptions(seed=3)

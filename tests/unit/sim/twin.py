@@ -14,8 +14,11 @@ from heteroscale.performance.model import StepCoefficients
 from heteroscale.sim.serving import (
     Counters,
     InstanceCounters,
+    KvAdmission,
     NetworkTable,
     RoleCounters,
+    Routing,
+    ServingOptions,
     Tally,
     histogram_edges_ps,
 )
@@ -24,7 +27,7 @@ Location = tuple[int, int, int, int, int]
 LogRow = tuple[int, int, int, int]
 
 STEP_END, BATCH_END, TRANSFER_END, ARRIVAL = range(4)
-ARRIVED, REFUSED, FIRST_TOKEN, KV_ARRIVED, JOINED, FINISHED, RESTARTED = range(7)
+ARRIVED, REFUSED, FIRST_TOKEN, KV_ARRIVED, JOINED, FINISHED, RESTARTED, PREEMPTED = range(8)
 
 
 @dataclass(eq=False)
@@ -38,6 +41,12 @@ class Request:
     generated: int = 0
     source: TwinInstance | None = None
     sink: TwinInstance | None = None
+    # A transfer: bytes left at a time, time per byte, its own time per byte, uplinks on its way.
+    left: int = 0
+    since: int = 0
+    slow: int = 0
+    alone: int = 0
+    uplinks: list[tuple[str, Location | tuple[int, ...]]] = field(default_factory=list)
 
     @property
     def tokens(self) -> int:
@@ -52,6 +61,7 @@ class TwinInstance:
     group: int
     location: Location
     capacity: int
+    grows: bool = False
     in_rotation: bool = False
     waiting: deque[Request] = field(default_factory=deque)
     batch: list[Request] = field(default_factory=list)
@@ -69,7 +79,8 @@ class TwinInstance:
 
     @property
     def reserved(self) -> int:
-        return 0 if self.prefill else sum(request.tokens for request in self.batch)
+        growing = self.prefill or self.grows
+        return self.used if growing else sum(request.tokens for request in self.batch)
 
     @property
     def used(self) -> int:
@@ -78,6 +89,24 @@ class TwinInstance:
     @property
     def kv_capacity(self) -> int:
         return 0 if self.prefill else self.speed.kv_capacity_tokens
+
+
+def scramble(number: int) -> int:
+    """Mix 32 bits."""
+    number ^= number >> 16
+    number = number * 0x7FEB352D % 2**32
+    number ^= number >> 15
+    number = number * 0x31848BAB % 2**32
+    return number ^ number >> 16
+
+
+def two_picks(seed: int, request: int, prefill: bool, count: int) -> tuple[int, int]:
+    """Return the places that power of two choices looks at first."""
+    salt = 0 if prefill else 0x5BD1E995
+    drawn = scramble(scramble(seed % 2**32) ^ request % 2**32 ^ salt)
+    one = drawn * count // 2**32
+    others = [place for place in range(count) if place != one] or [one]
+    return one, others[scramble(drawn ^ 0x2545F491) * (count - 1) // 2**32]
 
 
 class Twin:
@@ -90,6 +119,7 @@ class Twin:
         slo_ttft_ps: int,
         slo_tbt_ps: int,
         network: NetworkTable,
+        options: ServingOptions,
     ) -> None:
         self.budget = prefill_token_budget
         self.max_batch = decode_max_batch
@@ -97,6 +127,8 @@ class Twin:
         self.slo_ttft = slo_ttft_ps
         self.slo_tbt = slo_tbt_ps
         self.network = network
+        self.options = options
+        self.turns: dict[tuple[bool, int | None], int] = {}
         self.now = 0
         self.events: list[tuple[int, int, int, Request | TwinInstance]] = []
         self.instances: dict[int, TwinInstance] = {}
@@ -114,7 +146,10 @@ class Twin:
         self.refused: list[Request] = []
         self.completed: list[Request] = []
         self.attained = 0
+        self.preempted = 0
         self.in_transfer = 0
+        self.crossing: list[Request] = []
+        self.slowed = 0
 
     # What the outside may do.
 
@@ -128,7 +163,8 @@ class Twin:
         capacity: int = 1000,
     ) -> int:
         handle = min(set(range(len(self.instances) + 1)) - set(self.instances))
-        instance = TwinInstance(handle, role == "prefill", speed, group, location, capacity)
+        grows = self.options.kv_admission is KvAdmission.GROW
+        instance = TwinInstance(handle, role == "prefill", speed, group, location, capacity, grows)
         self.instances[handle] = instance
         self.largest_kv = max(self.largest_kv, instance.kv_capacity)
         return handle
@@ -174,10 +210,12 @@ class Twin:
             self.note(RESTARTED, request, gone)
             self.waiting_prefill.append(request)
         self.changed = True
+        self.share_uplinks()
 
     def forget_transfer(self, request: Request) -> None:
         assert request.source is not None
         assert request.sink is not None
+        self.crossing = [other for other in self.crossing if other is not request]
         self.in_transfer -= 1
         request.source.outstanding -= 1
         request.sink.outstanding -= 1
@@ -196,6 +234,7 @@ class Twin:
                 if not self.rotated(True, group):
                     self.credit[group] = 0
             self.place_waiting()
+            self.share_uplinks()
         while self.events and self.events[0][0] <= until:
             self.now, kind, _, subject = heapq.heappop(self.events)
             if isinstance(subject, Request):
@@ -207,6 +246,7 @@ class Twin:
                 self.end_batch(subject)
             else:
                 self.end_step(subject)
+            self.share_uplinks()
         self.now = until
 
     # Routing.
@@ -247,11 +287,36 @@ class Twin:
                 best = one
         return best
 
+    def choose(
+        self, instances: list[TwinInstance], request: Request, *, prefill: bool, group: int | None
+    ) -> TwinInstance | None:
+        """Choose one of a group's, or of all, that can hold the request."""
+        able = [prefill or one.kv_capacity >= request.tokens for one in instances]
+        if not any(able):
+            return None
+        if self.options.routing is Routing.LEAST_LOADED:
+            return self.least_loaded([i for i, can in zip(instances, able, strict=True) if can])
+        instances = sorted(instances, key=lambda one: (one.group, one.handle))
+
+        def from_on(start: int) -> int:
+            at = start % len(instances)
+            while not (prefill or instances[at].kv_capacity >= request.tokens):
+                at = (at + 1) % len(instances)
+            return at
+
+        if self.options.routing is Routing.ROUND_ROBIN:
+            at = from_on(self.turns.get((prefill, group), 0))
+            self.turns[prefill, group] = at + 1
+            return instances[at]
+        one, other = two_picks(self.options.seed, request.number, prefill, len(instances))
+        return self.least_loaded([instances[from_on(one)], instances[from_on(other)]])
+
     def place_prefill(self, request: Request) -> None:
         if not self.rotated(True):
             self.waiting_prefill.append(request)
             return
-        chosen = self.least_loaded(self.rotated(True, self.choose_group()))
+        group = self.choose_group()
+        chosen = self.choose(self.rotated(True, group), request, prefill=True, group=group)
         assert chosen is not None
         request.source = chosen
         chosen.assigned += request.inputs
@@ -260,12 +325,11 @@ class Twin:
         if not chosen.batch:
             self.start_batch(chosen)
 
-    def place_decode(self, request: Request) -> None:
+    def place_decode(self, request: Request, prefilled_in: int = 0) -> None:
         source = request.source
         assert source is not None
         for group in (source.group, None):
-            able = [i for i in self.rotated(False, group) if i.kv_capacity >= request.tokens]
-            sink = self.least_loaded(able)
+            sink = self.choose(self.rotated(False, group), request, prefill=False, group=group)
             if sink is not None:
                 break
         else:
@@ -275,11 +339,60 @@ class Twin:
         sink.assigned += request.tokens
         sink.outstanding += 1
         self.in_transfer += 1
-        same = [a == b for a, b in zip(source.location, sink.location, strict=True)]
-        far = 5 - ([*same, False].index(False))
-        size = request.inputs * source.speed.kv_bytes_per_token
-        takes = self.network.latency_ps[far] + -(-size * self.network.fs_per_byte[far] // 1000)
-        heapq.heappush(self.events, (self.now + takes, TRANSFER_END, request.number, request))
+        self.begin_transfer(request, source, sink, prefilled_in)
+
+    # Transfers.
+
+    def begin_transfer(
+        self, request: Request, source: TwinInstance, sink: TwinInstance, prefilled_in: int
+    ) -> None:
+        pairs = zip(source.location, sink.location, strict=True)
+        far = next((5 - depth for depth, (a, b) in enumerate(pairs) if a != b), 0)
+        request.left = request.inputs * source.speed.kv_bytes_per_token
+        request.since = self.now + self.network.latency_ps[far]
+        request.slow = 0
+        request.alone = self.network.fs_per_byte[far]
+        sent = request.left * self.options.overlap_permille // 1000
+        if request.alone > 0:
+            sent = min(sent, prefilled_in * 1000 // request.alone)
+        request.left -= sent
+        request.uplinks = [
+            (way, end.location[:depth])
+            for way, end in (("out", source), ("in", sink))
+            for depth in (4, 3, 2)
+            if 6 - depth <= far
+        ]
+        if self.options.uplink_fs_per_byte is not None and request.uplinks:
+            self.crossing.append(request)
+        else:
+            self.end_at(request, request.alone)
+
+    def end_at(self, request: Request, slow: int) -> None:
+        """Let a transfer go on at a time per byte."""
+        if slow == request.slow and slow > 0:
+            return
+        if self.now > request.since:
+            sent = (self.now - request.since) * 1000 // request.slow
+            request.left = max(0, request.left - sent)
+            request.since = self.now
+            self.slowed += slow > request.slow
+        request.slow = slow
+        self.events = [e for e in self.events if e[1] != TRANSFER_END or e[3] is not request]
+        heapq.heapify(self.events)
+        due = request.since - (-request.left * slow // 1000)
+        heapq.heappush(self.events, (due, TRANSFER_END, request.number, request))
+
+    def share_uplinks(self) -> None:
+        """Give every transfer an equal share of each uplink that it crosses."""
+        if self.options.uplink_fs_per_byte is None:
+            return
+        crossed = [uplink for request in self.crossing for uplink in request.uplinks]
+        for request in self.crossing:
+            shares = [
+                crossed.count(uplink) * self.options.uplink_fs_per_byte[4 - len(uplink[1])]
+                for uplink in request.uplinks
+            ]
+            self.end_at(request, max(request.alone, *shares))
 
     # Events.
 
@@ -333,7 +446,7 @@ class Twin:
                 instance.outstanding -= 1
                 self.finish(request, instance)
             else:
-                self.place_decode(request)
+                self.place_decode(request, instance.takes)
         if instance.waiting:
             self.start_batch(instance)
 
@@ -341,22 +454,40 @@ class Twin:
         assert request.source is not None
         assert request.sink is not None
         self.in_transfer -= 1
+        self.crossing = [other for other in self.crossing if other is not request]
         request.source.outstanding -= 1
         self.note(KV_ARRIVED, request, request.sink)
         request.sink.waiting.append(request)
         if not request.sink.batch:
             self.start_step(request.sink)
 
+    def preempt(self, instance: TwinInstance) -> None:
+        """Drop the newest until the next step fits."""
+        while instance.used + len(instance.batch) > instance.kv_capacity:
+            dropped = instance.batch.pop()
+            instance.waiting.appendleft(dropped)
+            self.preempted += 1
+            self.note(PREEMPTED, dropped, instance)
+
     def start_step(self, instance: TwinInstance) -> None:
         speed = instance.speed
+        recomputed = 0
+        if instance.grows:
+            self.preempt(instance)
         while instance.waiting:
             head = instance.waiting[0]
+            present = head.inputs + head.generated
             if len(instance.batch) == self.max_batch:
                 break
-            if instance.reserved + head.tokens > speed.kv_capacity_tokens:
+            step = len(instance.batch) + 1
+            more = present + step if instance.grows else head.tokens
+            if instance.reserved + more > speed.kv_capacity_tokens:
                 break
             instance.batch.append(instance.waiting.popleft())
             self.note(JOINED, head, instance)
+            if head.generated > 1:
+                recomputed += speed.prefill_per_token_ps * present
+                recomputed += speed.prefill_per_token2_ps * present**2
         if not instance.batch:
             return
         instance.started = self.now
@@ -364,6 +495,7 @@ class Twin:
             speed.decode_base_ps
             + speed.decode_per_sequence_ps * len(instance.batch)
             + speed.decode_per_kv_token_ps * instance.used
+            + recomputed
         )
         end = self.now + instance.takes
         heapq.heappush(self.events, (end, STEP_END, instance.handle, instance))
@@ -449,6 +581,7 @@ class Twin:
             attained=self.attained,
             first_tokens=sum(row[1] == FIRST_TOKEN for row in self.log),
             in_transfer=self.in_transfer,
+            preempted=self.preempted,
             roles=(self.role_counters(True), self.role_counters(False)),
         )
 

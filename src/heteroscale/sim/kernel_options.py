@@ -1,0 +1,46 @@
+"""How a serving plane serves where there is a choice: names for Python, numbers for the kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Routing(Enum):
+    """Which instance of its group a request goes to, in prefill and in decode alike."""
+
+    #: the least assigned tokens per weight; ties to the lower handle
+    LEAST_LOADED = "least_loaded"
+    #: one after the other, by handle, whatever their weight
+    ROUND_ROBIN = "round_robin"
+    #: the less loaded of two that a hash of seed and request number picks
+    POWER_OF_TWO = "power_of_two"
+
+
+class KvAdmission(Enum):
+    """When a sequence may join a decode batch, by the KV tokens that it needs."""
+
+    #: once all it will ever need is free: input + output; nothing is ever preempted
+    RESERVE = "reserve"
+    #: once its tokens so far and one step of the whole batch fit. When a step does not fit, those
+    #: that joined last are preempted first: KV dropped, back to the head of the queue. The step
+    #: that such a sequence joins again computes its KV anew and takes so much longer:
+    #: prefill_per_token · t + prefill_per_token2 · t² for its t tokens.
+    GROW = "grow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServingOptions:
+    """Choices with a default that suits most planes."""
+
+    routing: Routing = Routing.LEAST_LOADED
+    kv_admission: KvAdmission = KvAdmission.RESERVE
+    #: time per byte over one uplink of an S0, S1 and S2 in one direction, ≥ 1: it is shared by the
+    #: transfers that cross it. None = transfers do not disturb one another
+    uplink_fs_per_byte: tuple[int, int, int] | None = None
+    #: 0 to 1000: share of a request's KV that is sent layer by layer while its prefill batch runs,
+    #: as far as the batch's time allows at the rate of a transfer alone; what goes ahead crosses
+    #: no shared uplink
+    overlap_permille: int = 0
+    #: of the picks of POWER_OF_TWO, ≥ 0; its lowest 32 bits count
+    seed: int = 0
