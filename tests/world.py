@@ -28,6 +28,7 @@ from heteroscale.entities.snapshot import (
     Snapshot,
 )
 from heteroscale.entities.topology import DomainPath, Inventory, Node
+from heteroscale.prescheduler.ledger import Ledger
 
 #: state → where a rotation may take it
 WAYS = {
@@ -64,6 +65,12 @@ def build_inventory(*nodes: Node) -> Inventory:
     return Inventory(generation="g", nodes=tuple(sorted(nodes, key=lambda node: node.name)))
 
 
+def free_gpus(ledger: Ledger) -> dict[tuple[str, str], int]:
+    """Return (sub-cluster, node) → free GPUs, unhealthy nodes included."""
+    nodes = ledger._stock.nodes
+    return {(n.domain[0], n.name): free for n, free in zip(nodes, ledger._free, strict=True)}
+
+
 class World:
     """Counts and instances of a fleet; `east` is the sub-cluster of what is put in place."""
 
@@ -75,6 +82,8 @@ class World:
         self.instances: dict[str, Instance] = {}
         self.applied: set[str] = set()
         self.outcomes: list[Outcome] = []
+        #: sub-clusters that give no node to anybody, whatever their inventory says
+        self.full: frozenset[str] = frozenset()
 
     def settle(self, spec: ServiceSpec, replicas: Mapping[str, int], now_s: float) -> None:
         """Put a service in place, ready: leaf role → replicas on its preferred accelerator."""
@@ -220,6 +229,8 @@ class World:
             and node.accelerator == one.accelerator
             and node.domain[: len(domain)] == domain
         ]
+        if one.subcluster in self.full:
+            return
         if option is not None and len(free) >= option.nodes:
             nodes = tuple(free[: option.nodes])
             self.instances[uid] = replace(_moved(one, InstanceState.STARTING, now_s), nodes=nodes)

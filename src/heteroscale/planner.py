@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from heteroscale.entities.action import Action, Outcome
+from heteroscale.entities.action import Action, Effect
 from heteroscale.entities.decision import Decision, Direction, Reason, Step
 from heteroscale.entities.placement import Grant, NoFit, PlacementPlan, PlacementRequest
 from heteroscale.entities.plan import Plan
@@ -19,11 +19,12 @@ from heteroscale.entities.service import FleetSpec, RolePath, ServiceSpec
 from heteroscale.entities.snapshot import Instance, InstanceState, ServiceSnapshot, Snapshot
 from heteroscale.entities.state import FleetState, ServiceState
 from heteroscale.lifecycle import waits
-from heteroscale.lifecycle.adoption import adopt
-from heteroscale.lifecycle.changes import in_order, rotations, scalings, untouched
+from heteroscale.lifecycle.budget import Left, sent_off, taken_back
+from heteroscale.lifecycle.changes import in_order, in_turn, rotations, scalings, untouched
+from heteroscale.lifecycle.coming import AS_SEEN, Coming, coming
 from heteroscale.lifecycle.explain import explain_moves
 from heteroscale.lifecycle.gate import Passage, gate
-from heteroscale.lifecycle.reach import hidden, never_seen, out_of_reach
+from heteroscale.lifecycle.reach import never_seen, out_of_reach
 from heteroscale.lifecycle.rotation import (
     NOT_WATCHED,
     Memory,
@@ -38,13 +39,14 @@ from heteroscale.lifecycle.rotation import (
     rotate,
     watched_s,
 )
-from heteroscale.policy.brake import HOUR_S, brake
+from heteroscale.lifecycle.settling import Start, start
+from heteroscale.policy.brake import brake
 from heteroscale.policy.coordinate import coordinate
 from heteroscale.policy.signal import judged, worst_latency
 from heteroscale.policy.sized import Sized
 from heteroscale.policy.sizing import size
-from heteroscale.prescheduler.cycle import out_of_reach_groups, place_all
-from heteroscale.prescheduler.explain import explain_placement
+from heteroscale.prescheduler.cycle import closed_groups, place_all
+from heteroscale.prescheduler.explain import explain_coming, explain_placement
 from heteroscale.prescheduler.wish import NO_WISH, Wish, wish
 
 _READY = InstanceState.READY
@@ -73,6 +75,7 @@ class _Case:
     blocked: frozenset[str] = frozenset()
     #: some of what it has may be where nobody can look: nothing is added or taken away
     hidden: bool = False
+    coming: Coming = AS_SEEN
     wish: Wish = NO_WISH
     grants: list[Grant] = field(default_factory=list)
     no_fits: list[NoFit] = field(default_factory=list)
@@ -100,23 +103,23 @@ def plan(state: FleetState, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Plan,
     befores: dict[str, ServiceState] = {}
     folded: dict[str, ServiceState] = {}
     sizes: dict[str, Sized] = {}
-    told: dict[str, tuple[Reason, ...]] = {}
+    starts: dict[str, Start] = {}
     for name, spec in specs.items():
         if name not in snapshot.services:
             continue
         # 1. settle, 2. adopt
         remembered = state.services.get(name, _NEW)
-        befores[name], told[name] = _settled(
-            spec, remembered, snapshot, fleet, outcomes.get(name, {}), unseen
-        )
+        starts[name] = start(spec, remembered, snapshot, fleet, outcomes.get(name, {}), unseen)
+        befores[name] = starts[name].state
         # 3. size
         sizes[name], folded[name] = _sized(spec, befores[name], snapshot, frozen=fleet.freeze)
     # 4. brake
-    allowed = _braked(sizes, specs, state, snapshot, fleet)
+    stayed = sum(one.stayed_gpus for one in starts.values())
+    left = taken_back(state.left_gpus, stayed, snapshot.now_s)
+    allowed = _braked(sizes, specs, left, snapshot, fleet)
     # 5. coordinate
     cases = [
-        _case(specs[name], befores[name], folded[name], allowed[name], told[name], snapshot)
-        for name in befores
+        _case(specs[name], starts[name], folded[name], allowed[name], snapshot) for name in starts
     ]
     # 6. place
     for case in cases:
@@ -133,7 +136,7 @@ def plan(state: FleetState, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Plan,
             placement=placement,
             actions=in_order(action for case in cases for action in case.actions),
         ),
-        _remembered(state, cases, snapshot, specs),
+        _remembered(state, left, cases, snapshot, specs),
     )
 
 
@@ -147,44 +150,14 @@ def begin(state: FleetState, sent: Sequence[Action], now_s: float, fleet: FleetS
     """
     rules = {spec.name: spec.policy.guard for spec in fleet.services}
     services = dict(state.services)
-    gpus = 0
+    fresh: list[Action] = []
     for name in sorted({action.service for action in sent}):
         before = services.get(name, _NEW)
         pending = {one.action_id for one in before.pending}
         own = [a for a in sent if a.service == name and a.id not in pending]
-        gpus += sum(action.gpus for action in own)
+        fresh += own
         services[name] = waits.begin(before, own, now_s, rules[name])
-    left = tuple(entry for entry in state.left_gpus if now_s - entry[0] < HOUR_S)
-    if gpus:
-        left = (*left, (now_s, gpus))
-    return FleetState(services=services, left_gpus=left)
-
-
-def _settled(
-    spec: ServiceSpec,
-    state: ServiceState,
-    snapshot: Snapshot,
-    fleet: FleetSpec,
-    outcomes: Mapping[str, Outcome],
-    unseen: Sequence[str],
-) -> tuple[ServiceState, tuple[Reason, ...]]:
-    """Return a service's memory after what was done to it, by us and by others."""
-    service = snapshot.services[spec.name]
-    rules = spec.policy.guard
-    settled = waits.settle(
-        state,
-        service,
-        outcomes,
-        snapshot.unreachable,
-        snapshot.now_s,
-        # By then every observation that is not stale was made an interval after the sending.
-        fleet.stale_s + fleet.interval_s,
-        rules,
-    )
-    why = hidden(settled.state, service.group_roles, unseen)
-    if why:
-        return settled.state, why
-    return adopt(settled.state, service.group_roles, settled.ours, snapshot.now_s, rules)
+    return FleetState(services=services, left_gpus=sent_off(state.left_gpus, fresh, now_s))
 
 
 def _sized(
@@ -203,13 +176,14 @@ def _sized(
 def _braked(
     sizes: Mapping[str, Sized],
     specs: Mapping[str, ServiceSpec],
-    state: FleetState,
+    left_gpus: Left,
     snapshot: Snapshot,
     fleet: FleetSpec,
 ) -> Mapping[str, Sized]:
     """Return the sizes the fleet allows; most ticks nobody asks for less and nothing has left."""
-    nodes, left_gpus = snapshot.inventory.nodes, state.left_gpus
-    if nodes and not left_gpus and all(one.direction >= Direction.HOLD for one in sizes.values()):
+    nodes = snapshot.inventory.nodes
+    calm = all(one.direction >= Direction.HOLD and not one.asks_in for one in sizes.values())
+    if nodes and not left_gpus and calm:
         return sizes
     return brake(
         sizes,
@@ -223,13 +197,12 @@ def _braked(
 
 def _case(
     spec: ServiceSpec,
-    before: ServiceState,
+    begun: Start,
     state: ServiceState,
     sized: Sized,
-    told: tuple[Reason, ...],
     snapshot: Snapshot,
 ) -> _Case:
-    service = snapshot.services[spec.name]
+    service, before = snapshot.services[spec.name], begun.state
     case = _Case(
         spec=spec,
         snapshot=service,
@@ -237,9 +210,9 @@ def _case(
         state=state,
         supply=sized.supply,
         decision=coordinate(spec, sized),
-        reasons=list(told),
+        reasons=list(begun.reasons),
         moving=[one for one in service.instances if one.state is not _READY],
-        hidden=any(reason.code == ReasonCode.NEVER_SEEN for reason in told),
+        hidden=begun.hidden,
     )
     if before.pending:
         case.blocked = waits.blocked(before)
@@ -259,23 +232,30 @@ def _ask(case: _Case, snapshot: Snapshot, fleet: FleetSpec) -> None:
     withdrawn = [one for one in case.moving if one.state is _WITHDRAWN]
     movable = [one for one in withdrawn if one.uid not in case.blocked]
     back = restorable(case.spec, movable) if movable else {}
-    wanted = wish(case.spec, case.snapshot, case.decision, case.supply, back)
+    pending = case.before.pending
+    if pending or case.moving:
+        case.coming = coming(case.spec, case.before, case.moving, case.blocked, snapshot.now_s)
+    unseen = case.coming.units
+    wanted = wish(case.spec, case.snapshot, case.decision, case.supply, back, unseen)
     short = wanted.short
     if movable:
         # A restore is exempt from every wait and from freeze: ask again as if there were none.
         free = replace(case.before, scale_out_until_s=0.0)
         sized, _ = _sized(case.spec, free, snapshot, frozen=False)
         unbound = coordinate(case.spec, sized)
-        again = wish(case.spec, case.snapshot, unbound, case.supply, back).short
+        again = wish(case.spec, case.snapshot, unbound, case.supply, back, unseen).short
         short = {role: max(short.get(role, 0.0), again.get(role, 0.0)) for role in (*short, *again)}
-    pending = case.before.pending
-    counts_open = any(one.role is not None for one in pending)
+    case.reasons += explain_coming(wanted.coming)
     stopped = fleet.freeze or case.hidden
+    # What is under way and not seen yet would be taken twice; growth out of reach takes nothing.
+    taking = any(
+        one.effect is Effect.IN or one.subcluster not in snapshot.unreachable for one in pending
+    )
     case.wish = Wish(
         short=short,
-        # What is under way and not seen yet would be asked for twice, or taken twice.
-        add={} if stopped or counts_open else wanted.add,
-        remove={} if stopped or pending else wanted.remove,
+        add={} if stopped else wanted.add,
+        remove={} if stopped or taking else wanted.remove,
+        coming=wanted.coming,
     )
 
 
@@ -288,7 +268,11 @@ def _place(cases: Sequence[_Case], snapshot: Snapshot, fleet: FleetSpec) -> Plac
             add=case.wish.add,
             remove=case.wish.remove,
             ratio=case.decision.ratio,
-            closed=out_of_reach_groups(case.snapshot, snapshot.unreachable),
+            closed=closed_groups(case.snapshot, snapshot.unreachable, case.coming.closed),
+            awaiting=any(
+                one.role is not None and one.subcluster not in snapshot.unreachable
+                for one in case.before.pending
+            ),
         )
         for case in cases
         if case.wish.add or case.wish.remove
@@ -317,10 +301,11 @@ def _move(case: _Case, snapshot: Snapshot, fleet: FleetSpec) -> None:
     if not (turns or passages or case.grants or case.no_fits):
         return
     free = untouched(turns, case.blocked)
-    scaled, removed = scalings(spec, counts, case.grants, free)
+    grants = in_turn(counts, case.grants, free)
+    scaled, removed = scalings(spec, counts, grants, free)
     rotated = [turn for turn in free if turn.move is not Move.REMOVE]
     case.actions = [*rotations(spec, rotated, passages), *scaled]
-    case.reasons += explain_placement(case.grants, case.no_fits)
+    case.reasons += explain_placement(grants, case.no_fits)
     case.reasons += explain_moves([*rotated, *removed], passages)
 
 
@@ -352,7 +337,7 @@ def _rotated(case: _Case, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Turn, .
 def _watch(case: _Case) -> Watch:
     """Return what the SLO signals say of the service without what is withdrawn."""
     signals = judged(case.snapshot.readings, case.spec.policy.trust)
-    ratio, known = worst_latency(signals, case.spec.slo)
+    ratio, known = worst_latency(signals, case.spec.slo, case.spec.policy)
     return Watch(ratio=ratio, known=known)
 
 
@@ -386,7 +371,11 @@ def _decided(case: _Case) -> Decision:
 
 
 def _remembered(
-    state: FleetState, cases: Sequence[_Case], snapshot: Snapshot, specs: Mapping[str, ServiceSpec]
+    state: FleetState,
+    left_gpus: Left,
+    cases: Sequence[_Case],
+    snapshot: Snapshot,
+    specs: Mapping[str, ServiceSpec],
 ) -> FleetState:
     """Return the fleet's memory; what is neither asked for nor observed any more is forgotten."""
     services = {
@@ -396,4 +385,4 @@ def _remembered(
     }
     for case in cases:
         services[case.spec.name] = case.state
-    return FleetState(services=dict(sorted(services.items())), left_gpus=state.left_gpus)
+    return FleetState(services=dict(sorted(services.items())), left_gpus=left_gpus)

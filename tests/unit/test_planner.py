@@ -8,10 +8,12 @@ from heteroscale.entities.action import Effect, OutcomeKind, Rotation, ScaleActi
 from heteroscale.entities.placement import PlacementPlan
 from heteroscale.entities.service import BrakeSpec, Pause
 from heteroscale.entities.snapshot import InstanceState, Signal, UnknownCause
-from heteroscale.entities.state import FleetState, ServiceState
+from heteroscale.entities.state import FleetState, PendingAction, ServiceState
+from heteroscale.lifecycle.reach import HIDDEN_MAX_S
 from heteroscale.planner import begin, plan
 from tests.builders import NOW_S, build_readings, build_service, unknown
 from tests.ticking import CHAT, EMPTY, GUARD, Run, counted, rotations, scalings
+from tests.world import build_inventory, build_nodes
 
 
 def test_a_steady_service_is_left_alone() -> None:
@@ -79,6 +81,105 @@ def test_an_unknown_outcome_blocks_until_it_is_known_to_be_nothing() -> None:
     assert "awaiting_outcome" not in run.codes()
 
 
+def test_what_was_sent_and_is_not_seen_counts_as_coming_and_stops_only_its_target() -> None:
+    run = Run(CHAT)
+    run.world.inventory = build_inventory(*build_nodes(40), *build_nodes(8, domain=("west",)))
+    first = run.look(6000.0)
+    run.send(*first.actions, answer=OutcomeKind.UNKNOWN)
+    for _ in range(2):
+        run.now_s += 300.0
+        # Two of each are on their way in the east, as far as anybody knows.
+        run.look_at(build_readings(6000.0), unreachable=("east",))
+        assert run.plan.actions == ()
+        assert run.codes().count("coming") == 2
+    run.look_at(build_readings(8000.0), unreachable=("east",))
+    assert counted(run.plan) == [("g1", "decode", 0, 2), ("g1", "prefill", 0, 2)]
+    assert {action.subcluster for action in run.plan.actions} == {"west"}
+
+
+@pytest.mark.parametrize(
+    ("effect", "leaving"),
+    [
+        pytest.param(Effect.OUT, 2, id="growth that may have happened takes nothing away"),
+        pytest.param(Effect.IN, 0, id="a scale-in that may have happened may have taken enough"),
+    ],
+)
+def test_scale_in_beside_what_was_sent_out_of_reach(effect: Effect, leaving: int) -> None:
+    run = Run(CHAT)
+    sent = PendingAction(
+        action_id="a",
+        sent_s=NOW_S - 900.0,
+        out_until_before_s=0.0,
+        in_until_before_s=0.0,
+        targets=("out there",),
+        versions=("",),
+        subcluster="west",
+        effect=effect,
+    )
+    run.state = FleetState(services={"chat": replace(run.chat, pending=(sent,))})
+    run.look_at(build_readings(2500.0), unreachable=("west",))
+    assert len(rotations(run.plan)) == leaving
+
+
+def test_what_gets_no_node_is_told_then_called_off_and_placed_elsewhere() -> None:
+    run = Run(CHAT, nodes=12)
+    first = run.tick(6000.0)
+    assert counted(first) == [("g0", "decode", 4, 6), ("g0", "prefill", 4, 6)]
+    # The nodes that were counted on fail, and another sub-cluster opens.
+    nodes = (*build_nodes(12, healthy=False), *build_nodes(8, domain=("west",)))
+    run.world.inventory = build_inventory(*nodes)
+    run.world.full = frozenset({"east"})
+    run.now_s += GUARD.cool_down_out_s
+    run.tick(6000.0)
+    assert run.codes()[-1:] == ["coming"]
+    run.now_s += CHAT.lifecycle.pending_timeout_s
+    run.tick(6000.0)
+    assert run.codes()[-2:] == ["called_off_unplaced", "called_off_unplaced"]
+    assert [entry for entry in counted(run.plan) if entry[0] == "g1"] == [
+        ("g1", "decode", 0, 2),
+        ("g1", "prefill", 0, 2),
+    ]
+    for _ in range(9):
+        run.tick(6000.0)
+    assert run.world.states("chat", "decode") == ["ready"] * 6
+
+
+def test_a_refused_withdrawal_takes_nothing_of_the_hour() -> None:
+    run = Run(CHAT)
+    for _ in range(5):
+        made = run.look(2500.0)
+        assert [action.gpus for action in rotations(made)] == [8, 8]
+        run.send(*made.actions, answer=OutcomeKind.REFUSED)
+    run.look(4000.0)
+    assert run.state.left_gpus == ()
+
+
+def test_growth_that_is_refused_keeps_nothing_that_has_ended() -> None:
+    run = Run(CHAT)
+    for uid in ("decode", "prefill"):
+        lost = next(u for u, one in run.world.instances.items() if one.role == uid)
+        run.world.instances[lost] = replace(run.world.instances[lost], state=InstanceState.FAILED)
+    made = run.look(8000.0)
+    assert counted(made) == [("g0", "decode", 4, 3), ("g0", "prefill", 4, 3)]
+    run.send(*made.actions)
+    assert counted(run.look(8000.0)) == [("g0", "decode", 3, 6), ("g0", "prefill", 3, 6)]
+
+
+def test_a_clock_set_back_blocks_nothing_for_longer_than_the_longest_wait() -> None:
+    run = Run(CHAT)
+    day_s = 86_400.0
+    late = replace(
+        run.chat,
+        scale_out_until_s=NOW_S + day_s,
+        scale_in_until_s=NOW_S + day_s,
+    )
+    run.state = FleetState(services={"chat": late}, left_gpus=((NOW_S + day_s, 8),))
+    run.look(6000.0)
+    assert run.chat.scale_out_until_s == NOW_S + GUARD.cool_down_out_s
+    assert run.chat.scale_in_until_s == NOW_S + GUARD.restore_wait_max_s
+    assert run.state.left_gpus == ((NOW_S, 8),)
+
+
 def test_soft_scale_in_runs_its_course() -> None:
     run = Run(CHAT)
     run.shrink()
@@ -116,7 +217,9 @@ def test_what_is_withdrawn_comes_back_at_once(signals: dict[str, float], code: s
     assert scalings(run.plan) == []
     run.look(3500.0)
     assert run.world.states("chat", "decode") == ["ready"] * 4
-    assert (run.chat.restores, run.chat.restored_s) == (1, NOW_S + 15.0)
+    assert run.chat.restores == 1
+    # What came back has not left the fleet.
+    assert run.state.left_gpus == ()
 
 
 def test_demand_restores_inside_the_scale_out_wait_and_under_a_freeze() -> None:
@@ -242,8 +345,15 @@ def test_a_service_in_a_sub_cluster_never_seen_is_not_built_a_second_time() -> N
     for _ in range(2):
         run.look_at(readings, unreachable=("west",))
         assert (run.plan.actions, run.codes()[-1]) == ((), "never_seen")
+    # Half an hour later it is taken as lost, unless it is seen before.
+    kept = run.state
+    run.now_s += HIDDEN_MAX_S
+    run.look_at(readings, unreachable=("west",))
+    assert counted(run.plan) == [("g0", "decode", 0, 1), ("g0", "prefill", 0, 1)]
+    run.state = kept
     run.look_at(readings)
     assert counted(run.plan) == [("g0", "decode", 0, 1), ("g0", "prefill", 0, 1)]
+    assert run.chat.hidden_since_s is None
 
 
 def test_a_failed_instance_is_removed_and_replaced_by_demand() -> None:

@@ -71,7 +71,8 @@ class RotationAction:
     #: precondition: the instance is still at this version
     version: str
     effect: Effect = Effect.UPKEEP
-    #: GPUs that a scale-in gives back in the end, for the fleet's hourly limit; else 0
+    #: GPUs that a scale-in gives back in the end, or a restore brings back, for the fleet's
+    #: hourly limit; else 0
     gpus: int = 0
 
 

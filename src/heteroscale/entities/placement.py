@@ -22,8 +22,10 @@ class PlacementRequest:
     remove: Mapping[str, int] = field(default_factory=dict)
     #: top-level role → share in force; empty = as configured
     ratio: Mapping[str, int] = field(default_factory=dict)
-    #: groups that can be neither grown nor shrunk in this cycle, e.g. out of reach
-    closed: tuple[str, ...] = ()
+    #: (sub-cluster, group) that can be neither grown nor shrunk in this cycle, e.g. out of reach
+    closed: tuple[tuple[str, str], ...] = ()
+    #: something that was sent is not seen yet: no new group is opened, and the rest just waits
+    awaiting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -171,3 +171,5 @@ class LifecycleSpec:
     #: readiness gate: a role whose ready capacity leads its exact share by more than this holds
     gate_band: float = 0.5
     gate_timeout_s: float = 600.0
+    #: an instance that gets no node by then is called off, and asked for again where there is room
+    pending_timeout_s: float = 600.0

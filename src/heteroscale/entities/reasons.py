@@ -46,6 +46,7 @@ class ReasonCode(StrEnum):
     BRAKE_SHARE = "brake_share"
     BRAKE_GPUS = "brake_gpus"
     BRAKE_GPUS_CAP = "brake_gpus_cap"
+    BRAKE_GPUS_ONE = "brake_gpus_one"
     # coordinate
     RATIO_CHANGED = "ratio_changed"
     RATIO_SHARE_MOVED = "ratio_share_moved"
@@ -54,11 +55,13 @@ class ReasonCode(StrEnum):
     SHORT_WAITS = "short_waits"
     SURPLUS = "surplus"
     SURPLUS_WAITS = "surplus_waits"
+    SURPLUS_ROUNDED = "surplus_rounded"
     MOVE_LIMITED = "move_limited"
     RATIO_BROKEN = "ratio_broken"
     # place
     PLACED = "placed"
     NO_FIT = "no_fit"
+    COMING = "coming"
     # lifecycle
     ADOPTED = "adopted"
     AWAITING_OUTCOME = "awaiting_outcome"
@@ -66,6 +69,7 @@ class ReasonCode(StrEnum):
     NEVER_SEEN = "never_seen"
     WITHDRAWN = "withdrawn"
     CALLED_OFF = "called_off"
+    CALLED_OFF_UNPLACED = "called_off_unplaced"
     RESTORED_SLO = "restored_slo"
     RESTORED_UNKNOWN = "restored_unknown"
     RESTORED_CANCELLED = "restored_cancelled"
@@ -134,6 +138,8 @@ TEXTS: dict[ReasonCode, str] = {
     " scale-in holds",
     ReasonCode.BRAKE_GPUS_CAP: "{left} GPUs left the fleet within the hour and {budget:.0f} more"
     " may: scale-in to {capacity} units instead of {asked}",
+    ReasonCode.BRAKE_GPUS_ONE: "{budget:.0f} GPUs may leave the fleet within the hour, fewer than"
+    " the {unit:.0f} of one unit: as none has left, one unit goes all the same, to {capacity}",
     ReasonCode.RATIO_CHANGED: "the ratio changes from {before} to {after}: counts follow step by"
     " step",
     ReasonCode.RATIO_SHARE_MOVED: "the measured mix of tokens moves one of {parts} shares from"
@@ -148,22 +154,27 @@ TEXTS: dict[ReasonCode, str] = {
     " brought to {capacity}",
     ReasonCode.SURPLUS_WAITS: "{role} has {supply:.4g} units, more than its exact share of"
     " {exact:.2f}, and scale-in must wait",
+    ReasonCode.SURPLUS_ROUNDED: "{role} has {supply:.4g} units, more than its exact share of"
+    " {exact:.2f}, but less than one instance ({smallest:.4g} units) to give back, rounded up",
     ReasonCode.MOVE_LIMITED: "{role} goes to {capacity} units only: its exact share of"
     " {exact:.2f} is approached in bounded moves",
     ReasonCode.RATIO_BROKEN: "{role} gets {capacity} units where the ratio asks for {asked}: the"
     " operator's bound, pin or pause comes first",
     ReasonCode.PLACED: "{replicas} {role} on {accelerator} placed in group {group} at {domain}",
     ReasonCode.NO_FIT: "{capacity} units of {role} fit nowhere; {causes}",
+    ReasonCode.COMING: "{units:.4g} units of {role} were asked for before and are waited for",
     ReasonCode.ADOPTED: "someone set {role} from {before} to {after} replicas: taken as it is,"
     " and both waits start anew",
     ReasonCode.AWAITING_OUTCOME: "{actions} changes that were sent are not seen yet:"
-    " nothing more is asked for until they are",
+    " what they change is left alone until they are",
     ReasonCode.OUT_OF_REACH: "{subcluster} is out of reach: its {replicas} instances stay as they"
     " are",
     ReasonCode.NEVER_SEEN: "{subclusters}: not observed yet, and may hold what is missing:"
     " nothing is added or taken away",
     ReasonCode.WITHDRAWN: "{replicas} {role} leave rotation and are watched",
     ReasonCode.CALLED_OFF: "{replicas} {role} that do not serve yet are called off",
+    ReasonCode.CALLED_OFF_UNPLACED: "{replicas} {role} have got no node for too long and are"
+    " called off",
     ReasonCode.RESTORED_SLO: "{replicas} {role} come back: latency reached its limit without them",
     ReasonCode.RESTORED_UNKNOWN: "{replicas} {role} come back: latency has been unknown too long",
     ReasonCode.RESTORED_CANCELLED: "{replicas} {role} come back: scale-in was paused on the way",

@@ -179,11 +179,11 @@ class ServiceSpec:
 class BrakeSpec:
     """Fleet brake: what many services ask at once is more likely a fault of ours than the truth."""
 
-    #: scale-in holds when more than this share of services asks for it in one tick ...
+    #: scale-in holds when more than this share of the acting services asks for it in one tick ...
     share: float = 0.3
     #: ... and at least this many do
     services: int = 10
-    #: at most this share of the fleet's GPUs leaves in one hour
+    #: at most this share of the fleet's GPUs leaves in one hour; one capacity unit always may
     gpus_per_hour_share: float = 0.5
 
 

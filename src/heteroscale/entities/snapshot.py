@@ -40,7 +40,7 @@ class UnknownCause(StrEnum):
     THIN = "thin"
     #: a latency without a single event in its window
     NO_EVENTS = "no_events"
-    #: NaN, infinite or negative
+    #: NaN, infinite or negative; a share above 1; an age or coverage that cannot be
     INVALID = "invalid"
 
 

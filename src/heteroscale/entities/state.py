@@ -52,6 +52,13 @@ class PendingAction:
     #: leaf role whose count it changes; None = it changes no count
     role: str | None = None
     effect: Effect = Effect.UPKEEP
+    #: the group whose count it changes, and on which accelerator; "" = it changes no count
+    group: str = ""
+    accelerator: str = ""
+    #: replicas it adds to that count; 0 = it adds none
+    added: int = 0
+    #: GPUs that leave with it, or that come back by a restore
+    gpus: int = 0
     #: the outcome is known to be "applied"; only the observation is still behind
     applied: bool = False
 
@@ -68,9 +75,8 @@ class ServiceState:
     window_fed_s: float | None = None
     scale_out_until_s: float = 0.0
     scale_in_until_s: float = 0.0
-    #: consecutive restores, and when the last was
+    #: consecutive restores
     restores: int = 0
-    restored_s: float = 0.0
     #: latency signal → its feedback memory
     feedback: Mapping[str, FeedbackState] = field(default_factory=dict)
     #: online ratio: top-level role → share; empty = it never moved, as configured
@@ -85,6 +91,8 @@ class ServiceState:
     pending: tuple[PendingAction, ...] = ()
     #: leaf role → replicas asked for when last seen or set by us; a difference is a change by hand
     replicas_seen: Mapping[str, int] = field(default_factory=dict)
+    #: since when some of what it had may be in sub-clusters never seen; None = nothing is missing
+    hidden_since_s: float | None = None
     #: withdrawn or draining instance uid → seconds observed, withdrawn, with every SLO signal known
     observed_s: Mapping[str, float] = field(default_factory=dict)
     #: since when an SLO signal has been unknown while something is withdrawn; None = known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from heteroscale.entities.action import (
@@ -17,10 +17,11 @@ from heteroscale.entities.action import (
 )
 from heteroscale.entities.placement import Grant
 from heteroscale.entities.service import ServiceSpec
-from heteroscale.entities.snapshot import GroupRole, Instance
+from heteroscale.entities.snapshot import GroupRole, Instance, InstanceState
 from heteroscale.lifecycle.gate import Passage
 from heteroscale.lifecycle.rotation import Cue, Move, Turn
 
+_PENDING = InstanceState.PENDING
 #: move in rotation → where the instance goes, and what that means for the waits
 _ROTATIONS = {
     Move.WITHDRAW: (Rotation.WITHDRAWN, Effect.IN),
@@ -37,7 +38,7 @@ def rotations(
     for turn in turns:
         if turn.move is not Move.REMOVE:
             to, effect = _ROTATIONS[turn.move]
-            gpus = _gpus(spec, turn.instance) if turn.move is Move.WITHDRAW else 0
+            gpus = 0 if turn.move is Move.DRAIN else _gpus(spec, turn.instance)
             actions.append(_rotation(turn.instance, to, effect, gpus))
     for passage in passages:
         to = Rotation.HELD if passage.hold else Rotation.READY
@@ -53,33 +54,32 @@ def scalings(
 ) -> tuple[list[Action], list[Turn]]:
     """Return the actions that change counts, and the removals they carry out.
 
-    A count that grows in this tick loses nobody: one action on one target. What should be removed
-    from it goes with the next tick.
-
     Args:
         spec: of the service.
         counts: the service's, as observed; a removal from a count that is not there waits.
-        grants: of the service.
+        grants: of the service, those that may go now.
         turns: of the service; only removals count.
     """
     known = {_key(count): count for count in counts}
-    actions: list[Action] = []
-    grown: set[str] = set()
-    for grant in grants:
-        key = group_role_key(grant.subcluster, grant.group, grant.role, grant.accelerator)
-        grown.add(key)
-        actions.append(_growth(grant, known.get(key)))
-    leaving: dict[str, list[Turn]] = {}
-    for turn in turns:
-        one = turn.instance
-        key = group_role_key(one.subcluster, one.group, one.role, one.accelerator)
-        if turn.move is Move.REMOVE and key in known and key not in grown:
-            leaving.setdefault(key, []).append(turn)
+    actions = [_growth(grant, known.get(_granted(grant))) for grant in grants]
+    leaving = _leaving(known, turns)
     removed: list[Turn] = []
     for key in sorted(leaving):
         actions.append(_removal(spec, known[key], leaving[key]))
         removed += leaving[key]
     return actions, removed
+
+
+def in_turn(
+    counts: Sequence[GroupRole], grants: Iterable[Grant], turns: Iterable[Turn]
+) -> list[Grant]:
+    """Return the grants that may go now: a count that loses somebody in this tick grows later.
+
+    One action on one target. What leaves goes first: growth that is refused, as by a quota, would
+    be asked for again each tick and keep what has ended where it is.
+    """
+    losing = _leaving({_key(count): count for count in counts}, turns)
+    return [grant for grant in grants if _granted(grant) not in losing]
 
 
 def in_order(actions: Iterable[Action]) -> tuple[Action, ...]:
@@ -90,6 +90,21 @@ def in_order(actions: Iterable[Action]) -> tuple[Action, ...]:
 def untouched(turns: Iterable[Turn], blocked: Collection[str]) -> list[Turn]:
     """Return the turns that change no blocked target: neither the instance nor its count."""
     return [turn for turn in turns if _target(turn) not in blocked]
+
+
+def _leaving(known: Mapping[str, GroupRole], turns: Iterable[Turn]) -> dict[str, list[Turn]]:
+    """Return count → its removals; one from a count that is not there waits."""
+    leaving: dict[str, list[Turn]] = {}
+    for turn in turns:
+        one = turn.instance
+        key = group_role_key(one.subcluster, one.group, one.role, one.accelerator)
+        if turn.move is Move.REMOVE and key in known:
+            leaving.setdefault(key, []).append(turn)
+    return leaving
+
+
+def _granted(grant: Grant) -> str:
+    return group_role_key(grant.subcluster, grant.group, grant.role, grant.accelerator)
 
 
 def _target(turn: Turn) -> str:
@@ -146,7 +161,8 @@ def _removal(spec: ServiceSpec, count: GroupRole, turns: Sequence[Turn]) -> Acti
         version=count.version,
         remove=tuple(sorted(turn.instance.uid for turn in turns)),
         effect=Effect.IN if called_off else Effect.UPKEEP,
-        gpus=sum(_gpus(spec, one) for one in called_off),
+        # What waits for its node holds none.
+        gpus=sum(_gpus(spec, one) for one in called_off if one.state is not _PENDING),
     )
     return replace(action, id=action_id(action))
 

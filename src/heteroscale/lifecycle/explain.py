@@ -21,6 +21,7 @@ _CUES = {
     Cue.IDLE: ReasonCode.TERMINATED_IDLE,
     Cue.DRAIN_TIMED_OUT: ReasonCode.TERMINATED_TIMEOUT,
     Cue.BROKEN: ReasonCode.REMOVED_FAILED,
+    Cue.UNPLACED: ReasonCode.CALLED_OFF_UNPLACED,
 }
 _VERDICTS = {
     Verdict.ADMITTED: ReasonCode.GATE_RELEASED,

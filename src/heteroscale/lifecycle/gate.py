@@ -87,8 +87,8 @@ def gate(
     """
     groups = _groups(spec, weights, instances, group_roles)
     passages: list[Passage] = []
-    for name in sorted(groups):
-        roles = groups[name]
+    for key in sorted(groups):
+        roles = groups[key]
         for path in sorted(roles):
             passages += _at_gate(spec.lifecycle, roles, path, no_fit, now_s)
     return tuple(passages)
@@ -99,18 +99,20 @@ def _groups(
     weights: Mapping[RolePath, float],
     instances: Sequence[Instance],
     group_roles: Iterable[GroupRole],
-) -> dict[str, dict[RolePath, _Role]]:
-    """Return group → role → what is ready and what is coming, for groups with newcomers."""
+) -> dict[tuple[str, str], dict[RolePath, _Role]]:
+    """Return (group, sub-cluster) → role → what is ready and coming, for groups with newcomers."""
     worth = spec.group.worth()
-    names = {one.group for one in instances if one.state in _NEWCOMERS}
-    groups = {name: {path: _Role(weight) for path, weight in weights.items()} for name in names}
+    keys = {(one.group, one.subcluster) for one in instances if one.state in _NEWCOMERS}
+    groups = {key: {path: _Role(weight) for path, weight in weights.items()} for key in keys}
     for count in group_roles:
-        if count.group in names and count.role in weights:
-            groups[count.group][count.role].unseen += count.replicas
+        roles = groups.get((count.group, count.subcluster))
+        if roles is not None and count.role in weights:
+            roles[count.role].unseen += count.replicas
     for one in instances:
-        if one.group not in names or one.role not in weights:
+        roles = groups.get((one.group, one.subcluster))
+        if roles is None or one.role not in weights:
             continue
-        role = groups[one.group][one.role]
+        role = roles[one.role]
         units = worth.get((one.role, one.accelerator), 0.0)
         role.unseen -= one.state in _THERE
         if one.state is InstanceState.READY:

@@ -15,6 +15,10 @@ from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.snapshot import GroupRole, ServiceSnapshot, Snapshot
 from heteroscale.entities.state import ServiceState
 
+#: What is missing for longer, while a sub-cluster has never been seen, is taken as lost: half an
+#: hour outlasts a restart of what is observed, and a service is not left small for ever.
+HIDDEN_MAX_S = 1800.0
+
 
 def out_of_reach(
     snapshot: ServiceSnapshot, unreachable: Collection[str]

@@ -35,6 +35,8 @@ class Cue(StrEnum):
     IDLE = "idle"
     DRAIN_TIMED_OUT = "drain_timed_out"
     BROKEN = "broken"
+    #: it has waited for its node for too long
+    UNPLACED = "unplaced"
 
 
 class Move(StrEnum):
@@ -50,6 +52,7 @@ class Move(StrEnum):
 #: once: there is nothing to observe. There is no way back from draining.
 TRANSITIONS: Mapping[tuple[InstanceState, Cue], Move] = {
     (InstanceState.PENDING, Cue.CHOSEN): Move.REMOVE,
+    (InstanceState.PENDING, Cue.UNPLACED): Move.REMOVE,
     (InstanceState.STARTING, Cue.CHOSEN): Move.REMOVE,
     (InstanceState.READY, Cue.CHOSEN): Move.WITHDRAW,
     (InstanceState.HELD, Cue.CHOSEN): Move.WITHDRAW,
@@ -161,11 +164,28 @@ def completed(memory: Memory, instances: Iterable[Instance]) -> bool:
 
 def restorable(spec: ServiceSpec, instances: Iterable[Instance]) -> dict[RolePath, float]:
     """Return leaf role → withdrawn capacity units, the first source of a scale-out."""
+    return worth_by_role(spec, (one for one in instances if one.state is _WITHDRAWN))
+
+
+def worth_by_role(spec: ServiceSpec, instances: Iterable[Instance]) -> dict[RolePath, float]:
+    """Return leaf role → capacity units of the instances."""
     units: dict[RolePath, float] = {}
     for one in instances:
-        if one.state is _WITHDRAWN:
-            units[one.role] = units.get(one.role, 0.0) + _worth(spec, one)
+        units[one.role] = units.get(one.role, 0.0) + _worth(spec, one)
     return units
+
+
+def unplaced(spec: ServiceSpec, instances: Iterable[Instance], now_s: float) -> list[Instance]:
+    """Return the instances that have waited for a node too long: they are coming no more."""
+    return [
+        one
+        for one in instances
+        if one.state is InstanceState.PENDING and _overdue(spec.lifecycle, one, now_s)
+    ]
+
+
+def _overdue(spec: LifecycleSpec, one: Instance, now_s: float) -> bool:
+    return now_s - one.since_s >= spec.pending_timeout_s
 
 
 def ordered_out(
@@ -222,8 +242,10 @@ def _remembered(
     unknown_since_s = memory.unknown_since_s
     if not withdrawn or occasion.watch.known:
         unknown_since_s = None
-    elif unknown_since_s is None:
-        unknown_since_s = occasion.now_s
+    else:
+        # A time that is yet to come was set by a clock that was set back since.
+        since_s = occasion.now_s if unknown_since_s is None else unknown_since_s
+        unknown_since_s = min(since_s, occasion.now_s)
     return Memory(observed_s=observed_s, unknown_since_s=unknown_since_s)
 
 
@@ -277,6 +299,8 @@ def _cue(
                 return Cue.IDLE
             timed_out = occasion.now_s - one.since_s >= spec.drain_timeout_s
             return Cue.DRAIN_TIMED_OUT if timed_out else None
+        case InstanceState.PENDING:
+            return Cue.UNPLACED if _overdue(spec, one, occasion.now_s) else None
         case InstanceState.FAILED:
             return Cue.BROKEN
         case _:

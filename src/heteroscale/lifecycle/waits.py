@@ -15,6 +15,7 @@ from heteroscale.entities.action import (
     Effect,
     Outcome,
     OutcomeKind,
+    RotationAction,
     ScaleAction,
     group_role_key,
     target_of,
@@ -47,6 +48,8 @@ class Settled:
     state: ServiceState
     #: leaf roles whose count may differ from what was seen last through our own actions
     ours: frozenset[RolePath]
+    #: GPUs that were counted as leaving and stayed, or that a restore brought back
+    stayed_gpus: int = 0
 
 
 def begin(
@@ -69,6 +72,10 @@ def begin(
             subcluster=action.subcluster,
             role=action.role if isinstance(action, ScaleAction) else None,
             effect=action.effect,
+            group=action.group if isinstance(action, ScaleAction) else "",
+            accelerator=action.accelerator if isinstance(action, ScaleAction) else "",
+            added=_added(action),
+            gpus=action.gpus,
         )
         for action in sorted(sent, key=lambda each: each.id)
         if action.id not in known
@@ -95,29 +102,33 @@ def settle(
     if not state.pending:
         return Settled(state, frozenset())
     seen = _Seen(snapshot)
-    base, restored_s = _base(state), None
+    base, restored, stayed = _base(state), False, 0
     remaining: list[PendingAction] = []
     ours: set[RolePath] = set()
     for pending in state.pending:
         outcome = outcomes.get(pending.action_id)
         if outcome is not None and outcome.kind in (OutcomeKind.STALE, OutcomeKind.REFUSED):
+            stayed += 0 if pending.effect is Effect.RESTORE else pending.gpus
             continue
         moved = seen.moved(pending)
         applied_s = _applied_s(pending, outcome, moved)
         if applied_s is not None and not pending.applied:
             base = base.extended(_deadlines(state, pending.effect, applied_s, rules))
             if pending.effect is Effect.RESTORE:
-                restored_s = max(applied_s, restored_s or 0.0)
+                restored = True
+                stayed += pending.gpus
         late = now_s - pending.sent_s >= patience_s and pending.subcluster not in unreachable
         if pending.role is not None and (applied_s is not None or not late):
             ours.add(pending.role)
         if not moved and not late:
             remaining.append(replace(pending, applied=applied_s is not None))
+        elif applied_s is None and pending.effect is not Effect.RESTORE:
+            stayed += pending.gpus
     state = _with_pending(state, base, tuple(remaining), rules)
-    if restored_s is not None:
+    if restored:
         # However many instances one restore brings back, it is one.
-        state = replace(state, restores=state.restores + 1, restored_s=restored_s)
-    return Settled(state, frozenset(ours))
+        state = replace(state, restores=state.restores + 1)
+    return Settled(state, frozenset(ours), stayed)
 
 
 def by_service(outcomes: Iterable[Outcome]) -> dict[str, dict[str, Outcome]]:
@@ -137,6 +148,12 @@ def start_anew(state: ServiceState, now_s: float, rules: GuardSpec) -> ServiceSt
 def blocked(state: ServiceState) -> frozenset[str]:
     """Return the targets that may not be touched until an observation shows them."""
     return frozenset(target for pending in state.pending for target in pending.targets)
+
+
+def _added(action: Action) -> int:
+    if isinstance(action, RotationAction):
+        return 0
+    return max(0, action.replicas - action.expected_replicas)
 
 
 def _base(state: ServiceState) -> Deadlines:

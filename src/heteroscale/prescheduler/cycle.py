@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from heteroscale.entities.placement import PlacementPlan, PlacementRequest
 from heteroscale.entities.snapshot import ServiceSnapshot, Snapshot
@@ -33,10 +33,21 @@ def place_all(
     return place(requests, inventory, build_tree(inventory, levels), instances)
 
 
-def out_of_reach_groups(service: ServiceSnapshot, unreachable: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of a service's groups in sub-clusters that cannot be observed, sorted."""
-    away = {count.group for count in service.group_roles if count.subcluster in unreachable}
-    return tuple(sorted(away))
+def closed_groups(
+    service: ServiceSnapshot, unreachable: Sequence[str], awaited: Collection[tuple[str, str]]
+) -> tuple[tuple[str, str], ...]:
+    """Return (sub-cluster, group) of a service's groups that stay as they are, sorted.
+
+    Args:
+        unreachable: sub-clusters that cannot be observed.
+        awaited: groups with a count that was changed and is not seen yet.
+    """
+    away = {
+        (count.subcluster, count.group)
+        for count in service.group_roles
+        if count.subcluster in unreachable
+    }
+    return tuple(sorted(away.union(awaited)))
 
 
 def _within_reach(snapshot: Snapshot) -> Inventory:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from heteroscale.entities.decision import Reason, Step
 from heteroscale.entities.placement import Grant, NoFit
 from heteroscale.entities.reasons import ReasonCode
+from heteroscale.entities.service import RolePath
 
 
 def explain_placement(grants: Iterable[Grant], no_fits: Iterable[NoFit]) -> tuple[Reason, ...]:
@@ -39,6 +40,22 @@ def explain_placement(grants: Iterable[Grant], no_fits: Iterable[NoFit]) -> tupl
         for role in sorted(no_fit.missing)
     ]
     return (*placed, *missed)
+
+
+def explain_coming(coming: Mapping[RolePath, float]) -> tuple[Reason, ...]:
+    """Return one reason per role that waits for what was asked for before.
+
+    Args:
+        coming: leaf role → capacity units.
+    """
+    return tuple(
+        Reason(
+            step=Step.PLACE,
+            code=ReasonCode.COMING,
+            figures={"role": role, "units": coming[role]},
+        )
+        for role in sorted(coming)
+    )
 
 
 def _told(no_fit: NoFit) -> str:

@@ -66,25 +66,27 @@ def _scope(path: RolePath, within: str | None, roles: Sequence[RoleSpec]) -> Sco
 
 
 def existing_groups(request: PlacementRequest, levels: Sequence[str]) -> list[Group]:
-    """Return the service's groups that can change, sorted by name."""
+    """Return the service's groups that can change, sorted by name, then sub-cluster."""
     depth = depth_of(levels, request.spec.group.within)
     narrow = _narrow_roles(scope_of(request.spec.group))
     worth = request.spec.group.worth()
-    groups: dict[str, Group] = {}
+    groups: dict[tuple[str, str], Group] = {}
     for count in request.snapshot.group_roles:
-        if count.group in request.closed:
+        if (count.subcluster, count.group) in request.closed:
             continue
-        group = groups.get(count.group)
+        # Two sub-clusters may use one name for groups that have nothing to do with each other.
+        key = (count.group, count.subcluster)
+        group = groups.get(key)
         if group is None:
             domain = count.domain[:depth]
             group = Group(name=count.group, subcluster=count.subcluster, domain=domain)
-            groups[count.group] = group
+            groups[key] = group
         capacity = count.replicas * worth.get((count.role, count.accelerator), 0.0)
         group.units[count.role] = group.units.get(count.role, 0.0) + capacity
         if count.replicas and len(count.domain) > depth:
             for scope, level in narrow.get(count.role, ()):
                 group.scopes.setdefault(scope, count.domain[: depth_of(levels, level)])
-    return [groups[name] for name in sorted(groups)]
+    return [groups[key] for key in sorted(groups)]
 
 
 def _narrow_roles(scope: Scope) -> dict[RolePath, tuple[tuple[RolePath, str | None], ...]]:

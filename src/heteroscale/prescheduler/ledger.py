@@ -138,11 +138,6 @@ class Ledger:
         at_depth = self._stock.at_depth(depth)
         return tuple(d for d in at_depth if d[: len(inside)] == inside) if inside else at_depth
 
-    def free_gpus(self) -> dict[tuple[str, str], int]:
-        """Return (sub-cluster, node) → free GPUs, unhealthy nodes included."""
-        nodes = self._stock.nodes
-        return {(n.domain[0], n.name): free for n, free in zip(nodes, self._free, strict=True)}
-
     def census(self, domains: Iterable[DomainPath]) -> tuple[Counter[tuple[str | None, int]], int]:
         """Return (accelerator or None = unhealthy, free GPUs) → nodes inside, and nodes outside."""
         inside: set[int] = set()

@@ -1,9 +1,10 @@
 """One cycle of placement: requests by priority, first fit, in steps that are placed whole.
 
-1. sort requests by priority, then name; build the ledger
+1. sort requests: those that will be acted on first, by priority, then name; build the ledger
 2. choose what leaves; its GPUs return only with the next cycle's inventory
 3. grow existing groups in name order, first those whose ratio a step keeps
-4. open new groups in the first domain that holds one of every role
+4. open new groups in the first domain that holds one of every role; where what is left is not of
+   every role, with one unit more of those it is not of
 5. count the causes of what is left
 """
 
@@ -19,8 +20,8 @@ from heteroscale.entities.placement import (
     PlacementRequest,
     Release,
 )
-from heteroscale.entities.service import UNIT_SLACK, RolePath, RoleSpec
-from heteroscale.entities.snapshot import Instance
+from heteroscale.entities.service import UNIT_SLACK, Mode, RolePath, RoleSpec
+from heteroscale.entities.snapshot import Instance, InstanceState
 from heteroscale.entities.topology import DomainPath, Inventory, TopologyTree
 from heteroscale.prescheduler.causes import causes_of
 from heteroscale.prescheduler.groups import (
@@ -50,12 +51,14 @@ class _Growth:
     left: dict[RolePath, int]
     #: leaf role → units placed beyond what the steps so far asked for (instances are whole)
     surplus: dict[RolePath, float] = field(default_factory=dict)
+    #: leaf role → units placed because a new group needs one of each role
+    extra: dict[RolePath, int] = field(default_factory=dict)
     grants: _Grants = field(default_factory=dict)
 
     @property
-    def may_open(self) -> bool:
-        """Whether what is left holds at least one unit of every role, as a new group needs."""
-        return all(self.left.get(role, 0) > 0 for role in self.weights)
+    def absent(self) -> list[RolePath]:
+        """Roles of which nothing is left to place, though a new group needs one unit of each."""
+        return [role for role in self.weights if self.left.get(role, 0) <= 0]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,7 +99,7 @@ def place(
         instances: of every service, also of those that ask for nothing: they hold GPUs.
     """
     # 1. order
-    ordered = sorted(requests, key=lambda request: (-request.spec.priority, request.spec.name))
+    ordered = sorted(requests, key=_request_order)
     # 2. what leaves
     releases = [
         Release(service=request.spec.name, uids=uids)
@@ -138,13 +141,53 @@ def _place_request(
         for group in groups:
             _grow(growth, group, ledger, balanced=balanced)
     # 4. new groups
-    while growth.may_open and _open(growth, ledger):
-        pass
-    # 5. the remainder
-    if growth.left:
-        causes = causes_of(request, growth.left, groups, ledger, growth.may_open)
+    may_open = False
+    if not request.awaiting:
+        while growth.left and (may_open := _completable(growth)) and _open_whole(growth, ledger):
+            pass
+    # 5. the remainder; of what is not seen yet some may hold it
+    if growth.left and not request.awaiting:
+        causes = causes_of(request, growth.left, groups, ledger, may_open)
         no_fits.append(NoFit(service=request.spec.name, missing=growth.left, causes=causes))
     grants += _granted(growth)
+
+
+def _completable(growth: _Growth) -> bool:
+    """Return whether a new group may hold what is left and one unit of every other role."""
+    absent, request = growth.absent, growth.request
+    if not absent:
+        return True
+    # The place of what has failed is free with the next cycle.
+    if any(
+        one.state is InstanceState.FAILED and one.role in growth.left
+        for one in request.snapshot.instances
+    ):
+        return False
+    worth = request.spec.group.worth()
+    units = {role: float(request.add.get(role, 0) + growth.extra.get(role, 0)) for role in absent}
+    for count in request.snapshot.group_roles:
+        if count.role in units:
+            units[count.role] += count.replicas * worth.get((count.role, count.accelerator), 0.0)
+    return all(
+        units[leaf.path] + 1.0 <= leaf.max_replicas
+        and leaf.path not in request.spec.pin
+        and not request.remove.get(leaf.path, 0)
+        for leaf in request.spec.group.leaves()
+        if leaf.path in units
+    )
+
+
+def _open_whole(growth: _Growth, ledger: Ledger) -> bool:
+    """Open a new group for what is left, completed by one unit of each role that is absent."""
+    absent = growth.absent
+    growth.left = dict(sorted({**growth.left, **dict.fromkeys(absent, 1)}.items()))
+    if _open(growth, ledger):
+        for role in absent:
+            growth.extra[role] = growth.extra.get(role, 0) + 1
+        return True
+    for role in absent:
+        del growth.left[role]
+    return False
 
 
 def _shapes(requests: Sequence[PlacementRequest]) -> Shapes:
@@ -268,6 +311,11 @@ def _granted(growth: _Growth) -> list[Grant]:
         )
         for (group, role, accelerator, subcluster, domain), replicas in growth.grants.items()
     ]
+
+
+def _request_order(request: PlacementRequest) -> tuple[bool, int, str]:
+    spec = request.spec
+    return (spec.mode is not Mode.ENFORCE, -spec.priority, spec.name)
 
 
 def _grant_order(grant: Grant) -> tuple[str, str, str, str, str, DomainPath]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from heteroscale.entities.decision import Decision
 from heteroscale.entities.service import UNIT_SLACK, RolePath, ServiceSpec
@@ -22,10 +23,14 @@ class Wish:
     short: Mapping[RolePath, float]
     #: to be placed, once the withdrawn are back
     add: Mapping[RolePath, int]
-    #: to be taken away
+    #: to be taken away, what is pending beyond the supply included
     remove: Mapping[RolePath, int]
+    #: wanted, asked for before and not up yet: waited for
+    coming: Mapping[RolePath, float] = field(default_factory=dict)
 
 
+#: Nothing that was sent is open.
+NOTHING: Mapping[RolePath, float] = MappingProxyType({})
 #: Most services at most times.
 NO_WISH = Wish(short={}, add={}, remove={})
 
@@ -36,31 +41,43 @@ def wish(
     decision: Decision,
     supply: Mapping[RolePath, float],
     restorable: Mapping[RolePath, float],
+    unseen: Mapping[RolePath, float] = NOTHING,
 ) -> Wish:
     """Return what must change for the decision to be met.
 
     Args:
         supply: leaf role → capacity units ready, starting or held.
         restorable: leaf role → withdrawn units that can come back at once.
+        unseen: leaf role → units that are coming beyond those that show; negative = fewer.
     """
     gaps = {role: wanted - supply[role] for role, wanted in decision.capacity.items()}
     if all(-1.0 + UNIT_SLACK < gap <= UNIT_SLACK for gap in gaps.values()):
         return NO_WISH
-    remove = {
-        role: math.floor(UNIT_SLACK - gap) for role, gap in gaps.items() if gap <= UNIT_SLACK - 1.0
-    }
+    remove: dict[RolePath, int] = {}
+    if any(gap <= UNIT_SLACK - 1.0 for gap in gaps.values()):
+        # What waits for its node was asked for on top of the supply, and is the first to go.
+        pending = _pending(spec, snapshot)
+        remove = {
+            role: math.floor(pending.get(role, 0.0) - gap + UNIT_SLACK)
+            for role, gap in gaps.items()
+            if gap <= UNIT_SLACK - 1.0
+        }
     coming = _coming(spec, snapshot) if any(gap > UNIT_SLACK for gap in gaps.values()) else {}
+    awaited: dict[RolePath, float] = {}
     short: dict[RolePath, float] = {}
     add: dict[RolePath, int] = {}
     for role, gap in gaps.items():
-        lacking = gap - coming.get(role, 0.0)
+        expected = coming.get(role, 0.0) + unseen.get(role, 0.0)
+        if gap > UNIT_SLACK and expected > UNIT_SLACK:
+            awaited[role] = min(gap, expected)
+        lacking = gap - expected
         if lacking <= UNIT_SLACK:
             continue
         short[role] = lacking
         new = math.ceil(lacking - restorable.get(role, 0.0) - UNIT_SLACK)
         if new > 0:
             add[role] = new
-    return Wish(short=short, add=add, remove=remove)
+    return Wish(short=short, add=add, remove=remove, coming=awaited)
 
 
 def _coming(spec: ServiceSpec, snapshot: ServiceSnapshot) -> dict[RolePath, float]:
@@ -70,7 +87,7 @@ def _coming(spec: ServiceSpec, snapshot: ServiceSnapshot) -> dict[RolePath, floa
     """
     worth = spec.group.worth()
     asked: dict[RolePath, float] = {}
-    pending: dict[RolePath, float] = {}
+    pending = _pending(spec, snapshot)
     for count in snapshot.group_roles:
         units = count.replicas * worth.get((count.role, count.accelerator), 0.0)
         asked[count.role] = asked.get(count.role, 0.0) + units
@@ -78,6 +95,15 @@ def _coming(spec: ServiceSpec, snapshot: ServiceSnapshot) -> dict[RolePath, floa
         units = worth.get((one.role, one.accelerator), 0.0)
         if one.state in SUPPLY_STATES or one.state in _LEAVING:
             asked[one.role] = asked.get(one.role, 0.0) - units
-        elif one.state is InstanceState.PENDING:
-            pending[one.role] = pending.get(one.role, 0.0) + units
     return {role: max(asked.get(role, 0.0), pending.get(role, 0.0)) for role in (*asked, *pending)}
+
+
+def _pending(spec: ServiceSpec, snapshot: ServiceSnapshot) -> dict[RolePath, float]:
+    """Return leaf role → capacity units that wait for their nodes."""
+    worth = spec.group.worth()
+    pending: dict[RolePath, float] = {}
+    for one in snapshot.instances:
+        if one.state is InstanceState.PENDING:
+            units = worth.get((one.role, one.accelerator), 0.0)
+            pending[one.role] = pending.get(one.role, 0.0) + units
+    return pending

@@ -16,7 +16,7 @@ from heteroscale.entities.placement import Grant
 from heteroscale.entities.reasons import describe
 from heteroscale.entities.snapshot import InstanceState, Snapshot
 from heteroscale.entities.state import ServiceState
-from heteroscale.lifecycle.changes import in_order, rotations, scalings, untouched
+from heteroscale.lifecycle.changes import in_order, in_turn, rotations, scalings, untouched
 from heteroscale.lifecycle.explain import explain_moves
 from heteroscale.lifecycle.gate import Passage, Verdict
 from heteroscale.lifecycle.reach import hidden, never_seen, out_of_reach
@@ -113,12 +113,24 @@ def test_calling_off_is_a_scale_in() -> None:
     ]
 
 
-def test_a_count_that_grows_loses_nobody_in_the_same_tick() -> None:
+def test_a_count_that_loses_somebody_grows_with_the_next_tick() -> None:
+    elsewhere = replace(GRANT, role="prefill")
     lost = replace(READY[0], group="unknown")
     turns = [Turn(one, Move.REMOVE, Cue.IDLE) for one in (READY[2], lost)]
     turns.append(Turn(READY[1], Move.DRAIN, Cue.OBSERVED))
-    actions, removed = scalings(SPEC, SEEN.group_roles, [GRANT], turns)
-    assert (actions, removed) == ([scaled()], [])
+    grants = in_turn(SEEN.group_roles, [GRANT, elsewhere], turns)
+    assert grants == [elsewhere]
+    assert in_turn(SEEN.group_roles, [GRANT], turns[1:]) == [GRANT]
+    actions, removed = scalings(SPEC, SEEN.group_roles, [], turns)
+    assert actions == [scaled(replicas=2, remove=(READY[2].uid,), effect=Effect.UPKEEP)]
+    assert removed == turns[:1]
+
+
+def test_what_waits_for_its_node_gives_no_gpus_back() -> None:
+    waiting = replace(READY[2], state=InstanceState.PENDING)
+    turns = [Turn(waiting, Move.REMOVE, Cue.CHOSEN)]
+    actions, _ = scalings(SPEC, SEEN.group_roles, (), turns)
+    assert actions == [scaled(replicas=2, remove=(waiting.uid,), effect=Effect.IN)]
 
 
 def test_rotations() -> None:
@@ -135,7 +147,7 @@ def test_rotations() -> None:
     uid = [one.uid for one in READY]
     assert rotations(SPEC, turns, passages) == [
         rotated(uid[0], Rotation.WITHDRAWN, Effect.IN, gpus=8),
-        rotated(uid[1], Rotation.READY, Effect.RESTORE),
+        rotated(uid[1], Rotation.READY, Effect.RESTORE, gpus=8),
         rotated(uid[2], Rotation.DRAINING, Effect.UPKEEP),
         rotated(uid[0], Rotation.HELD, Effect.UPKEEP),
         rotated(uid[1], Rotation.READY, Effect.UPKEEP),
@@ -169,6 +181,7 @@ def test_moves_are_told_in_plain_words() -> None:
     passages = tuple(Passage(READY[0], False, verdict) for verdict in Verdict)
     assert [describe(reason) for reason in explain_moves(turns, passages)] == [
         "1 prefill that do not serve yet are called off",
+        "1 decode have got no node for too long and are called off",
         "1 decode were not missed while watched: they finish their requests",
         "1 decode wait outside rotation: the other roles of their group are not as far",
         "1 decode may enter rotation: what they waited for cannot come",

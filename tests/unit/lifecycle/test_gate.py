@@ -179,3 +179,22 @@ def test_roles_of_three() -> None:
     )
     # Encode cannot come, so it holds nobody back; decode is as far as prefill.
     assert passages == ()
+
+
+def test_groups_of_one_name_in_two_sub_clusters_do_not_wait_for_one_another() -> None:
+    away = tuple(
+        replace(one, uid=f"west-{one.uid}", subcluster="west") for one in of("decode", 0, 3)
+    )
+    at_home = (*of("prefill", 1, 0, 2), *of("decode", 1))
+    passages = gate(
+        SPEC,
+        {"prefill": 1, "decode": 1},
+        (*at_home, *away),
+        build_snapshot(instances=at_home).group_roles,
+        (),
+        NOW_S,
+    )
+    assert [(one.instance.uid, one.verdict) for one in passages] == [
+        ("chat-a/prefill/H20/1", Verdict.ADMITTED),
+        ("chat-a/prefill/H20/2", Verdict.PARTNER_CANNOT_COME),
+    ]

@@ -22,6 +22,7 @@ from heteroscale.lifecycle.rotation import (
     ordered_out,
     restorable,
     rotate,
+    unplaced,
 )
 from tests.builders import NOW_S, build_instances, build_role, build_service
 
@@ -50,6 +51,7 @@ def test_the_whole_table() -> None:
     }
     assert moves == {
         ("pending", "chosen"): "remove",
+        ("pending", "unplaced"): "remove",
         ("starting", "chosen"): "remove",
         ("ready", "chosen"): "withdraw",
         ("held", "chosen"): "withdraw",
@@ -243,3 +245,23 @@ def test_what_the_operator_ordered_out(
     spec = build_service(roles=roles, pin=pin)
     uids = ordered_out(spec, (*WITHDRAWN, *build_instances("prefill", 1)), supply)
     assert uids == {WITHDRAWN[ordinal].uid for ordinal in ordinals}
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "turns"),
+    [
+        pytest.param(599.0, [], id="still waited for"),
+        pytest.param(600.0, [(Move.REMOVE, Cue.UNPLACED)], id="called off"),
+    ],
+)
+def test_what_gets_no_node_is_called_off(waited_s: float, turns: list[tuple[Move, Cue]]) -> None:
+    waiting = build_instances("decode", 1, InstanceState.PENDING)
+    waiting = (replace(waiting[0], since_s=NOW_S - waited_s),)
+    made, _ = rotate(SPEC, waiting, Memory(), occasion(NOT_WATCHED))
+    assert [(turn.move, turn.cue) for turn in made] == turns
+    assert unplaced(SPEC, waiting, NOW_S) == list(waiting)[: len(turns)]
+
+
+def test_a_clock_set_back_does_not_put_off_a_restore() -> None:
+    _, after = rotate(SPEC, WITHDRAWN, watched(0.0, NOW_S + 86_400.0), occasion(BLIND))
+    assert after.unknown_since_s == NOW_S

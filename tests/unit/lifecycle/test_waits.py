@@ -118,6 +118,9 @@ def test_what_is_pending_says_how_to_go_back() -> None:
             targets=("east|chat-a|decode|H20",),
             role="decode",
             effect=Effect.OUT,
+            group="chat-a",
+            accelerator="H20",
+            added=1,
             **common,  # type: ignore[arg-type]
         ),
         PendingAction(
@@ -224,7 +227,48 @@ def test_one_restore_of_several_instances_is_one() -> None:
     state = began(*actions, state=ServiceState(restores=1))
     assert waits(state) == (0.0, 2200.0)
     after = settled(state, MOVED, outcomes).state
-    assert (after.restores, after.restored_s, waits(after)) == (2, 1002.0, (0.0, 2202.0))
+    assert (after.restores, waits(after)) == (2, (0.0, 2202.0))
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "kind", "now_s", "gpus"),
+    [
+        pytest.param(SEEN, OutcomeKind.REFUSED, 1015.0, 8, id="refused"),
+        pytest.param(SEEN, OutcomeKind.STALE, 1015.0, 8, id="stale"),
+        pytest.param(SEEN, OutcomeKind.UNKNOWN, 1015.0, 0, id="not known yet"),
+        pytest.param(SEEN, OutcomeKind.UNKNOWN, 1075.0, 8, id="known to be nothing"),
+        pytest.param(MOVED, OutcomeKind.APPLIED, 1015.0, 0, id="applied"),
+    ],
+)
+def test_gpus_that_did_not_leave_are_given_back(
+    snapshot: ServiceSnapshot, kind: OutcomeKind, now_s: float, gpus: int
+) -> None:
+    leaving = replace(WITHDRAW, gpus=8)
+    result = settled(began(leaving), snapshot, [answer(leaving, kind)], now_s)
+    assert result.stayed_gpus == gpus
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "kind", "now_s", "gpus"),
+    [
+        pytest.param(MOVED, OutcomeKind.APPLIED, 1015.0, 8, id="applied"),
+        pytest.param(SEEN, OutcomeKind.REFUSED, 1015.0, 0, id="refused"),
+        pytest.param(SEEN, OutcomeKind.UNKNOWN, 1075.0, 0, id="known to be nothing"),
+    ],
+)
+def test_gpus_of_what_came_back_have_not_left(
+    snapshot: ServiceSnapshot, kind: OutcomeKind, now_s: float, gpus: int
+) -> None:
+    back = replace(RESTORE, gpus=8)
+    result = settled(began(back), snapshot, [answer(back, kind)], now_s)
+    assert result.stayed_gpus == gpus
+
+
+def test_what_an_applied_restore_brought_back_is_given_back_once() -> None:
+    back = replace(RESTORE, gpus=8)
+    first = settled(began(back), SEEN, [answer(back, OutcomeKind.APPLIED)])
+    assert first.stayed_gpus == 8
+    assert settled(first.state, MOVED, now_s=1030.0).stayed_gpus == 0
 
 
 def test_starting_anew_survives_a_refused_action() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from heteroscale.entities.placement import PlacementPlan, PlacementRequest
 from heteroscale.entities.snapshot import Snapshot
-from heteroscale.prescheduler.cycle import NO_PLACEMENT, out_of_reach_groups, place_all
+from heteroscale.prescheduler.cycle import NO_PLACEMENT, closed_groups, place_all
 from tests.builders import NOW_S, build_service, build_snapshot
 from tests.world import build_inventory, build_nodes
 
@@ -34,7 +34,7 @@ def test_without_requests_nothing_is_built() -> None:
 
 
 def test_what_is_out_of_reach_is_not_placed_on() -> None:
-    asked = replace(request(add={"prefill": 3, "decode": 3}), closed=("chat-a",))
+    asked = replace(request(add={"prefill": 3, "decode": 3}), closed=(("east", "chat-a"),))
     assert subclusters(place_all([asked], snapshot(), ())) == {"east", "west"}
     assert subclusters(place_all([asked], snapshot("east"), ())) == {"west"}
     bare = replace(snapshot("east"), inventory=build_inventory(*NODES))
@@ -47,5 +47,5 @@ def test_taking_away_needs_no_inventory() -> None:
 
 
 def test_groups_out_of_reach() -> None:
-    assert out_of_reach_groups(SERVICE, ("east",)) == ("chat-a",)
-    assert out_of_reach_groups(SERVICE, ("west",)) == ()
+    assert closed_groups(SERVICE, ("east",), set()) == (("east", "chat-a"),)
+    assert closed_groups(SERVICE, ("west",), {("west", "g0")}) == (("west", "g0"),)

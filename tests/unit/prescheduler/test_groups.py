@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from heteroscale.entities.placement import PlacementRequest
@@ -83,9 +85,10 @@ def test_groups_are_read_off_their_counts() -> None:
             count("g0", "prefill/attention", 0, near),
             count("g0", "unknown", 4),
             count("shut", "decode", 1),
+            replace(count("g0", "decode", 5), subcluster="west"),
         )
     )
-    request = PlacementRequest(spec=spec, snapshot=snapshot, closed=("shut",))
+    request = PlacementRequest(spec=spec, snapshot=snapshot, closed=(("east", "shut"),))
     assert existing_groups(request, ("S0", "S1", "S2")) == [
         Group(
             name="g0",
@@ -94,6 +97,7 @@ def test_groups_are_read_off_their_counts() -> None:
             scopes={"prefill": ("east", "a", "a1"), "prefill/ffn": near},
             units={"decode": 3.0, "prefill/ffn": 4.0, "prefill/attention": 0.0, "unknown": 0.0},
         ),
+        Group(name="g0", subcluster="west", domain=(), units={"decode": 5.0}),
         Group(name="g1", subcluster="east", domain=(), units={"decode": 2.0}),
     ]
 

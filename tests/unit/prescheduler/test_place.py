@@ -11,7 +11,7 @@ from heteroscale.entities.placement import (
     PlacementRequest,
     Release,
 )
-from heteroscale.entities.service import AcceleratorOption, RoleSpec
+from heteroscale.entities.service import AcceleratorOption, Mode, RoleSpec
 from heteroscale.entities.snapshot import GroupRole, Instance, InstanceState
 from heteroscale.entities.topology import Node
 from heteroscale.prescheduler.place import place
@@ -40,9 +40,11 @@ def request(
     instances: tuple[Instance, ...] = (),
     add: dict[str, int] | None = None,
     remove: dict[str, int] | None = None,
-    closed: tuple[str, ...] = (),
+    closed: tuple[tuple[str, str], ...] = (),
+    mode: Mode = Mode.ENFORCE,
+    pin: dict[str, int] | None = None,
 ) -> PlacementRequest:
-    spec = build_service(name, roles=roles, priority=priority)
+    spec = build_service(name, roles=roles, priority=priority, mode=mode, pin=pin)
     return PlacementRequest(
         spec=replace(spec, group=replace(spec.group, within=within)),
         snapshot=build_snapshot(instances=instances, group_roles=counts),
@@ -180,16 +182,75 @@ def test_a_group_that_would_still_lack_a_role_gets_nothing() -> None:
             NoFit(
                 service="chat",
                 missing={"prefill": 1},
-                causes={"other domain": 1, "too few together": 1},
+                causes={"too few together": 2},
             ),
         )
     )
 
 
+def test_a_new_group_is_completed_where_what_is_left_does_not_hold_every_role() -> None:
+    counts = (count("prefill", 2), count("decode", 6))
+    nodes = build_nodes(3, domain=B)
+    plan = placed(request(counts=counts, add={"decode": 2}), nodes=nodes)
+    assert plan == PlacementPlan(
+        grants=(grant("decode", 2, group="g1", domain=B), grant("prefill", 1, group="g1", domain=B))
+    )
+
+
+def test_each_group_that_is_opened_gets_one_of_every_role() -> None:
+    nodes = (*build_nodes(2, domain=A), *build_nodes(2, domain=B))
+    plan = placed(request(add={"decode": 2}), nodes=nodes)
+    assert plan.grants == (
+        grant("decode", 1),
+        grant("prefill", 1),
+        grant("decode", 1, group="g1", domain=B),
+        grant("prefill", 1, group="g1", domain=B),
+    )
+
+
+FAILED = build_instances("decode", 1, InstanceState.FAILED, group="g0")
+NEARLY_FULL = (build_role("prefill", max_replicas=2), build_role("decode"))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param(request(roles=NEARLY_FULL, add={"decode": 2}), id="it is at its maximum"),
+        pytest.param(request(add={"decode": 2}, remove={"prefill": 1}), id="it is to shrink"),
+        pytest.param(request(add={"decode": 2}, pin={"prefill": 2}), id="it is pinned"),
+        pytest.param(
+            request(add={"decode": 2}, instances=FAILED),
+            id="one has failed: its place is free next time",
+        ),
+    ],
+)
+def test_no_group_is_completed_with_a_role_that_may_not_grow(asked: PlacementRequest) -> None:
+    counts = (count("prefill", 2), count("decode", 6))
+    asked = replace(asked, snapshot=replace(asked.snapshot, group_roles=counts))
+    plan = placed(asked, nodes=build_nodes(9, domain=B))
+    assert plan.grants == ()
+    assert plan.no_fits == (
+        NoFit(service="chat", missing={"decode": 2}, causes={"other domain": 9}),
+    )
+
+
+def test_while_something_is_awaited_no_group_is_opened_and_the_rest_waits() -> None:
+    asked = replace(request(add={"prefill": 1, "decode": 1}), awaiting=True)
+    assert placed(asked, nodes=build_nodes(4, domain=A)) == PlacementPlan()
+
+
+def test_what_will_not_be_acted_on_takes_no_node_from_what_will() -> None:
+    each = {"prefill": 1, "decode": 1}
+    watched = request("watched", priority=90, add=each, mode=Mode.OBSERVE)
+    plan = placed(watched, request("acted", priority=10, add=each), nodes=build_nodes(2, domain=A))
+    assert {one.service for one in plan.grants} == {"acted"}
+    assert [no_fit.service for no_fit in plan.no_fits] == ["watched"]
+
+
 def test_a_closed_group_gets_nothing_and_keeps_its_name() -> None:
     counts = (count("prefill", 1), count("decode", 1))
     plan = placed(
-        request(counts=counts, add={"prefill": 1, "decode": 1}, closed=("g0",)),
+        request(counts=counts, add={"prefill": 1, "decode": 1}, closed=(("east", "g0"),)),
         nodes=build_nodes(2, domain=A),
     )
     assert plan.grants == (grant("decode", 1, group="g1"), grant("prefill", 1, group="g1"))

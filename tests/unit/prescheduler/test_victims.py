@@ -15,10 +15,15 @@ SPEC = build_service(roles=(build_role("prefill"), build_role("decode", accelera
 
 
 def chosen(
-    instances: tuple[Instance, ...], remove: dict[str, int], closed: tuple[str, ...] = ()
+    instances: tuple[Instance, ...],
+    remove: dict[str, int],
+    closed: tuple[tuple[str, str], ...] = (),
+    ratio: dict[str, int] | None = None,
 ) -> tuple[str, ...]:
     snapshot = build_snapshot(instances=instances, group_roles=())
-    request = PlacementRequest(spec=SPEC, snapshot=snapshot, remove=remove, closed=closed)
+    request = PlacementRequest(
+        spec=SPEC, snapshot=snapshot, remove=remove, closed=closed, ratio=ratio or {}
+    )
     return victims(request)
 
 
@@ -57,9 +62,15 @@ def of(
         ),
         pytest.param(
             (*of("a", 3), *of("a", 2, InstanceState.PENDING, first=3)),
+            3,
+            ("a/decode/H20/4", "a/decode/H20/3", "a/decode/H20/2"),
+            id="what is pending leaves first and counts",
+        ),
+        pytest.param(
+            (*of("a", 3), *of("a", 2, InstanceState.PENDING, first=3)),
             1,
-            ("a/decode/H20/3", "a/decode/H20/4", "a/decode/H20/2"),
-            id="what is pending goes as well: it is no supply",
+            ("a/decode/H20/4",),
+            id="no more of it than was asked for",
         ),
         pytest.param(
             (
@@ -92,7 +103,139 @@ def test_no_more_capacity_leaves_than_was_asked_for() -> None:
 
 def test_roles_leave_side_by_side_and_closed_groups_stay() -> None:
     both = (*of("a", 3), *of("b", 2), *build_instances("prefill", 3, group="b"))
-    assert chosen(both, {"decode": 1, "prefill": 1}, closed=("a",)) == (
+    assert chosen(both, {"decode": 1, "prefill": 1}, closed=(("east", "a"),)) == (
         "b/prefill/H20/2",
         "b/decode/H20/1",
+    )
+
+
+def group(
+    name: str, prefill: int, decode: int, state: InstanceState = InstanceState.READY
+) -> tuple[Instance, ...]:
+    """Build a group of prefill and decode instances in one state."""
+    return (
+        *build_instances("prefill", prefill, state, group=name),
+        *build_instances("decode", decode, state, group=name),
+    )
+
+
+def left_of(
+    instances: tuple[Instance, ...], remove: dict[str, int], prefill: int = 1
+) -> dict[str, tuple[int, int]]:
+    """Return group → prefill and decode instances after a removal, by a ratio of `prefill` to 1."""
+    gone = set(chosen(instances, remove, ratio={"prefill": prefill}))
+    left: dict[str, list[int]] = {}
+    for one in instances:
+        counts = left.setdefault(one.group, [0, 0])
+        counts[one.role == "decode"] += one.uid not in gone
+    return {name: (counts[0], counts[1]) for name, counts in left.items()}
+
+
+@pytest.mark.parametrize(
+    ("instances", "remove", "left"),
+    [
+        pytest.param(
+            (*group("a", 3, 1), *group("b", 2, 2)),
+            {"prefill": 1, "decode": 1},
+            {"a": (3, 1), "b": (1, 1)},
+            id="a step is taken in one group, which keeps one of each role",
+        ),
+        pytest.param(
+            (*group("a", 1, 1), *group("b", 1, 1)),
+            {"prefill": 1, "decode": 1},
+            {"a": (1, 1), "b": (0, 0)},
+            id="where no group can give a step, a whole one leaves",
+        ),
+        pytest.param(
+            (*group("a", 1, 3), *group("b", 1, 3)),
+            {"prefill": 1, "decode": 2},
+            {"a": (1, 2), "b": (1, 2)},
+            id="the anchor does not wait for its partners",
+        ),
+        pytest.param(
+            (*group("a", 4, 1), *group("b", 1, 4)),
+            {"prefill": 1, "decode": 1},
+            {"a": (3, 1), "b": (1, 3)},
+            id="role by role where each has its surplus elsewhere",
+        ),
+        pytest.param(
+            (*group("a", 9, 9), *group("b", 2, 0)),
+            {"prefill": 2},
+            {"a": (9, 9), "b": (0, 0)},
+            id="a group that lacks a role serves nothing and goes first",
+        ),
+        pytest.param(
+            (*group("a", 9, 9), *group("b", 1, 1, InstanceState.PENDING)),
+            {"prefill": 1, "decode": 1},
+            {"a": (9, 9), "b": (0, 0)},
+            id="a group that only waits for its nodes goes first",
+        ),
+        pytest.param(
+            (*group("a", 6, 4), *group("b", 5, 7)),
+            {"prefill": 2},
+            {"a": (4, 4), "b": (5, 7)},
+            id="from the group whose ratio is kept",
+        ),
+    ],
+)
+def test_groups_shrink_whole(
+    instances: tuple[Instance, ...], remove: dict[str, int], left: dict[str, tuple[int, int]]
+) -> None:
+    assert left_of(instances, remove) == left
+
+
+@pytest.mark.parametrize(
+    ("instances", "remove", "left"),
+    [
+        pytest.param(
+            (*group("a", 3, 1), *group("b", 3, 1)),
+            {"prefill": 2, "decode": 1},
+            {"a": (3, 1), "b": (3, 1)},
+            id="while the anchor cannot leave, its partners do not fall behind it",
+        ),
+        pytest.param(
+            (*group("a", 5, 1), *group("b", 3, 1)),
+            {"prefill": 2, "decode": 1},
+            {"a": (3, 1), "b": (3, 1)},
+            id="what is ahead of an anchor that cannot leave goes all the same",
+        ),
+    ],
+)
+def test_partners_of_an_anchor_that_cannot_leave(
+    instances: tuple[Instance, ...], remove: dict[str, int], left: dict[str, tuple[int, int]]
+) -> None:
+    assert left_of(instances, remove, prefill=3) == left
+
+
+def test_the_last_ready_of_a_role_stays_although_others_start() -> None:
+    both = (*group("a", 1, 1), *of("a", 2, InstanceState.STARTING, first=1), *group("b", 2, 2))
+    assert chosen(both, {"decode": 4}) == ("a/decode/H20/2", "b/decode/H20/1", "a/decode/H20/1")
+
+
+def test_groups_of_one_name_in_two_sub_clusters_are_two() -> None:
+    west = tuple(replace(one, uid=f"west-{one.uid}", subcluster="west") for one in group("a", 1, 1))
+    # Taken as one group, one instance of each role could leave and would leave two halves.
+    both = (*group("a", 1, 2), *west)
+    assert chosen(both, {"prefill": 1}) == ()
+    assert chosen(both, {"prefill": 1, "decode": 1}) == (
+        "west-a/decode/H20/0",
+        "west-a/prefill/H20/0",
+    )
+
+
+def test_an_instance_worth_more_than_is_left_stays_and_a_smaller_one_goes() -> None:
+    large = AcceleratorOption(type="B200", gpus=8, capacity=2.0)
+    spec = build_service(
+        roles=(build_role("prefill"), build_role("decode", accelerators=(H20, large)))
+    )
+    instances = (*of("a", 2), *build_instances("decode", 2, group="a", accelerator="B200", first=2))
+    snapshot = build_snapshot(instances=instances, group_roles=())
+
+    def asked(units: int) -> tuple[str, ...]:
+        return victims(PlacementRequest(spec=spec, snapshot=snapshot, remove={"decode": units}))
+
+    assert asked(1) == ("a/decode/H20/1",)
+    assert asked(3) == (
+        "a/decode/H20/1",
+        "a/decode/H20/0",
     )

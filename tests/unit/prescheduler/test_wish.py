@@ -7,7 +7,7 @@ import pytest
 from heteroscale.entities.decision import Decision, Direction
 from heteroscale.entities.service import AcceleratorOption
 from heteroscale.entities.snapshot import InstanceState, ServiceSnapshot
-from heteroscale.policy.supply import supply_by_role
+from heteroscale.policy.supply import tally
 from heteroscale.prescheduler.wish import NO_WISH, Wish, wish
 from tests.builders import (
     H20,
@@ -33,7 +33,7 @@ def wished(
     decision = Decision(
         service="chat", direction=Direction.HOLD, capacity=capacity, ratio={}, reasons=()
     )
-    supply = supply_by_role(SPEC, snapshot.instances)
+    supply = tally(SPEC, snapshot.instances).supply
     return wish(SPEC, snapshot, decision, supply, restorable or {})
 
 
@@ -59,21 +59,21 @@ def wished(
             snap(*PENDING),
             {"prefill": 2, "decode": 5},
             {},
-            Wish(short={"decode": 1.0}, add={"decode": 1}, remove={}),
+            Wish(short={"decode": 1.0}, add={"decode": 1}, remove={}, coming={"decode": 2.0}),
             id="what is pending was asked for",
         ),
         pytest.param(
             replace(snap(*PENDING), group_roles=()),
             {"prefill": 2, "decode": 4},
             {},
-            NO_WISH,
+            Wish(short={}, add={}, remove={}, coming={"decode": 2.0}),
             id="pending without a count, too",
         ),
         pytest.param(
             replace(snap(*PENDING), instances=snap().instances),
             {"prefill": 2, "decode": 4},
             {},
-            NO_WISH,
+            Wish(short={}, add={}, remove={}, coming={"decode": 2.0}),
             id="a replica that does not show is on its way",
         ),
         pytest.param(
@@ -128,6 +128,13 @@ def wished(
             Wish(short={}, add={}, remove={"prefill": 1}),
             id="only less",
         ),
+        pytest.param(
+            snap(*PENDING),
+            {"prefill": 2, "decode": 1},
+            {},
+            Wish(short={}, add={}, remove={"decode": 3}),
+            id="less, and what is pending was asked for on top",
+        ),
     ],
 )
 def test_wish(
@@ -137,3 +144,30 @@ def test_wish(
     expected: Wish,
 ) -> None:
     assert wished(snapshot, capacity, restorable) == expected
+
+
+@pytest.mark.parametrize(
+    ("unseen", "expected"),
+    [
+        pytest.param(
+            1.0,
+            Wish(short={"decode": 2.0}, add={"decode": 2}, remove={}, coming={"decode": 1.0}),
+            id="growth that was sent and is not seen yet is coming",
+        ),
+        pytest.param(
+            -1.0,
+            Wish(short={"decode": 4.0}, add={"decode": 4}, remove={}),
+            id="what will not come is asked for again",
+        ),
+    ],
+)
+def test_what_comes_beyond_what_shows(unseen: float, expected: Wish) -> None:
+    decision = Decision(
+        service="chat",
+        direction=Direction.OUT,
+        capacity={"prefill": 2, "decode": 5},
+        ratio={},
+        reasons=(),
+    )
+    supply = {"prefill": 2.0, "decode": 2.0}
+    assert wish(SPEC, snap(), decision, supply, {}, {"decode": unseen}) == expected
