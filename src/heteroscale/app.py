@@ -6,15 +6,14 @@ It decides nothing. What a run leaves behind is written as a whole or not at all
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from heteroscale.adapters.journal_file import JournalFolder, JournalOptions
 from heteroscale.adapters.memory import MemoryStore
+from heteroscale.adapters.whole_folder import whole_folder
 from heteroscale.config.scenario import Scenario, load_faults
 from heteroscale.config.scenario_sections import TraceSection
 from heteroscale.entities.policy import FeedbackSpec, PolicySpec, ProportionalSpec
@@ -45,8 +44,6 @@ REPORT_FILE = "report.html"
 JOURNAL_FOLDER = "journal"
 #: everything a run writes; a folder with anything else in it is not ours to replace
 _OURS = frozenset({RESULT_FILE, REPORT_FILE, JOURNAL_FOLDER})
-#: hidden folders beside it while a run is at work: what it writes, and what that replaces
-_UNFINISHED, _FORMER = "unfinished", "former"
 
 #: beyond any queue or latency; a number, since a journal can hold no infinity
 _NO_LIMIT = 1e12
@@ -306,7 +303,7 @@ def run_into(
     Raises:
         ConfigError: as `simulate`, or the folder cannot be written or holds other files.
     """
-    with _whole_folder(folder) as unfinished:
+    with whole_folder(folder, _OURS) as unfinished:
         start_s = now_s()
         journal = JournalFolder(unfinished / JOURNAL_FOLDER, JournalOptions(durable=False))
         with closing(journal):
@@ -322,80 +319,3 @@ def run_into(
         (unfinished / REPORT_FILE).write_text(render(result), encoding="utf-8")
         (unfinished / RESULT_FILE).write_text(text, encoding="utf-8")
     return result, text
-
-
-@contextmanager
-def _whole_folder(wanted: Path) -> Iterator[Path]:
-    """Yield a folder beside the wanted one that takes its place when nothing was raised."""
-    try:
-        # A link to a folder stays a link; what it points to is replaced.
-        folder = wanted.resolve()
-        _check_replaceable(folder)
-        unfinished = _beside(folder, _UNFINISHED, os.getpid())
-        former = _beside(folder, _FORMER, os.getpid())
-        _clear_leftovers(folder)
-        unfinished.mkdir(parents=True)
-    except (OSError, RuntimeError) as error:  # older Pythons: RuntimeError for a loop of links
-        raise _unwritable(wanted, error) from error
-    try:
-        yield unfinished
-        if folder.exists():
-            folder.rename(former)
-        unfinished.rename(folder)
-    except OSError as error:
-        raise _unwritable(wanted, error) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
-
-
-def _beside(folder: Path, what: str, process: int) -> Path:
-    return folder.parent / f".{folder.name}.{what}-{process}"
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Remove what runs into this folder left that were killed before they could."""
-    if not folder.parent.is_dir():
-        return
-    for path in sorted(folder.parent.iterdir()):
-        for what in (_UNFINISHED, _FORMER):
-            process = path.name.removeprefix(_beside(folder, what, 0).name[:-1])
-            if process == path.name or not process.isdecimal() or _is_running(int(process)):
-                continue
-            if what == _FORMER and not folder.exists():
-                path.rename(folder)
-            else:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _is_running(process: int) -> bool:
-    """Return whether another process of that number runs; ours has left nothing yet."""
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _check_replaceable(folder: Path) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise _refused(folder, "must be a folder")
-    others = sorted(path.name for path in folder.iterdir() if path.name not in _OURS)
-    if others:
-        rule = f"must be empty, absent or a former run's: it also holds {', '.join(others[:3])}"
-        raise _refused(folder, rule)
-
-
-def _unwritable(folder: Path, error: OSError | RuntimeError) -> ConfigError:
-    why = getattr(error, "strerror", None) or error
-    return _refused(folder, f"cannot be written: {why}")
-
-
-def _refused(folder: Path, rule: str) -> ConfigError:
-    return ConfigError([Problem(path="--out", rule=rule, value=str(folder))])

@@ -300,8 +300,7 @@ def _move(case: _Case, snapshot: Snapshot, fleet: FleetSpec) -> None:
     passages = _gated(case, turns, snapshot, fleet)
     if not (turns or passages or case.grants or case.no_fits):
         return
-    free = untouched(turns, case.blocked)
-    grants = in_turn(counts, case.grants, free)
+    grants, free = in_turn(counts, case.grants, untouched(turns, case.blocked))
     scaled, removed = scalings(spec, counts, grants, free)
     rotated = [turn for turn in free if turn.move is not Move.REMOVE]
     case.actions = [*rotations(spec, rotated, passages), *scaled]

@@ -71,15 +71,23 @@ def scalings(
 
 
 def in_turn(
-    counts: Sequence[GroupRole], grants: Iterable[Grant], turns: Iterable[Turn]
-) -> list[Grant]:
-    """Return the grants that may go now: a count that loses somebody in this tick grows later.
+    counts: Sequence[GroupRole], grants: Sequence[Grant], turns: Sequence[Turn]
+) -> tuple[list[Grant], list[Turn]]:
+    """Return the grants and the turns that may go now: one action on one target.
 
-    One action on one target. What leaves goes first: growth that is refused, as by a quota, would
-    be asked for again each tick and keep what has ended where it is.
+    Where a count would both lose somebody and grow, what leaves goes first: growth that is
+    refused, as by a quota, would be asked for again each tick and keep what has ended where it is.
+    But a count that would be left with nobody grows first: what was asked for would be forgotten.
     """
-    losing = _leaving({_key(count): count for count in counts}, turns)
-    return [grant for grant in grants if _granted(grant) not in losing]
+    known = {_key(count): count for count in counts}
+    losing = _leaving(known, turns)
+    growing = {_granted(grant) for grant in grants}
+    emptied = {key for key in losing if key in growing and len(losing[key]) >= known[key].replicas}
+    kept = {turn.instance.uid for key in emptied for turn in losing[key]}
+    return (
+        [grant for grant in grants if (key := _granted(grant)) not in losing or key in emptied],
+        [turn for turn in turns if turn.instance.uid not in kept],
+    )
 
 
 def in_order(actions: Iterable[Action]) -> tuple[Action, ...]:

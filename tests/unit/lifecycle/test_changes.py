@@ -118,9 +118,8 @@ def test_a_count_that_loses_somebody_grows_with_the_next_tick() -> None:
     lost = replace(READY[0], group="unknown")
     turns = [Turn(one, Move.REMOVE, Cue.IDLE) for one in (READY[2], lost)]
     turns.append(Turn(READY[1], Move.DRAIN, Cue.OBSERVED))
-    grants = in_turn(SEEN.group_roles, [GRANT, elsewhere], turns)
-    assert grants == [elsewhere]
-    assert in_turn(SEEN.group_roles, [GRANT], turns[1:]) == [GRANT]
+    assert in_turn(SEEN.group_roles, [GRANT, elsewhere], turns) == ([elsewhere], turns)
+    assert in_turn(SEEN.group_roles, [GRANT], turns[1:]) == ([GRANT], turns[1:])
     actions, removed = scalings(SPEC, SEEN.group_roles, [], turns)
     assert actions == [scaled(replicas=2, remove=(READY[2].uid,), effect=Effect.UPKEEP)]
     assert removed == turns[:1]
@@ -238,3 +237,14 @@ def test_what_may_be_where_nobody_can_look(
     assert [describe(reason) for reason in reasons] == told * [
         "west: not observed yet, and may hold what is missing: nothing is added or taken away"
     ]
+
+
+def test_a_count_that_would_be_left_with_nobody_grows_first() -> None:
+    (count,) = [
+        one for one in SEEN.group_roles if one.role == GRANT.role and one.group == GRANT.group
+    ]
+    everybody = [Turn(one, Move.REMOVE, Cue.BROKEN) for one in READY[: count.replicas]]
+    drained = Turn(replace(READY[0], uid="other", group="unknown"), Move.DRAIN, Cue.OBSERVED)
+    assert len(everybody) == count.replicas
+    assert in_turn([count], [GRANT], [*everybody, drained]) == ([GRANT], [drained])
+    assert in_turn([count], [], everybody) == ([], everybody)

@@ -144,7 +144,6 @@ def test_the_next_step_waits_for_the_last_while_that_is_under_way(
         pytest.param({"failed": 1, "starting": 1}, OUT, id="a part of it has"),
         pytest.param({"failed": 1, "starting": 2}, HOLD, id="what failed is replaced already"),
         pytest.param({"failed": 1, "pending": 2}, HOLD, id="and waits for GPUs"),
-        pytest.param({"starting": 1}, HOLD, id="not all of it shows yet"),
     ],
 )
 def test_a_step_that_failed_is_not_waited_for(states: dict[str, int], direction: Direction) -> None:
