@@ -91,6 +91,10 @@ bench-kernel: setup ## Time the simulator's kernel; ends with one line of JSON
 bench-sim: setup ## Time the simulator: kernel, loop, a week, beside its peers; ends with one line of JSON
 	$(BIN)/python -m benchmarks.bench_sim
 
+.PHONY: calibrate
+calibrate: setup ## Hold tables and roofline to published measurements; ends with one line of JSON
+	$(BIN)/python -m benchmarks.calibrate_splitwise
+
 .PHONY: study-signals
 study-signals: setup ## Measure which signals follow the load; table and picture in out/signals
 	$(BIN)/python -m benchmarks.study_signals
