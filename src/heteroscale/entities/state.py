@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 
 from heteroscale.entities.action import Effect
 
+#: The fleet brake counts what left within this time.
+HOUR_S = 3600.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedbackState:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from heteroscale.entities.action import Action, Effect
-
-#: What left longer ago no longer counts.
-HOUR_S = 3600.0
+from heteroscale.entities.state import HOUR_S
 
 #: (at_s, GPUs), oldest first
 Left = tuple[tuple[float, int], ...]

@@ -13,10 +13,9 @@ from dataclasses import replace
 from heteroscale.entities.decision import Direction, Figures, Reason, Step
 from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.service import BrakeSpec, Mode, ServiceSpec
+from heteroscale.entities.state import HOUR_S
 from heteroscale.policy.ratio import round_down
 from heteroscale.policy.sized import Freedom, Sized
-
-HOUR_S = 3600.0
 
 
 def brake(
