@@ -37,7 +37,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 #: 0 to 1, 1 excluded
 Band = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
-CountOrZero = Annotated[int, Field(ge=0)]
 
 
 class Section(BaseModel):

@@ -10,14 +10,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TypeAlias
 
-from heteroscale.entities.action import Action, Effect, Rotation, RotationAction, action_id
+from heteroscale.entities.action import Action, Effect, Rotation, RotationAction
 from heteroscale.entities.decision import Decision
 from heteroscale.entities.plan import Plan
 from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.service import FleetSpec, Mode
 from heteroscale.entities.snapshot import Instance, InstanceState, ServiceSnapshot, Snapshot
 from heteroscale.entities.state import FleetState
-from heteroscale.lifecycle.changes import in_order
+from heteroscale.lifecycle.changes import in_order, rotation
 from heteroscale.lifecycle.explain import explain_moves
 from heteroscale.lifecycle.rotation import Cue, Move, Turn
 from heteroscale.lifecycle.waits import blocked
@@ -133,13 +133,5 @@ def _told(decision: Decision, back: tuple[Instance, ...]) -> Decision:
 
 
 def _return(instance: Instance) -> RotationAction:
-    action = RotationAction(
-        id="",
-        service=instance.service,
-        subcluster=instance.subcluster,
-        uid=instance.uid,
-        to=Rotation.READY,
-        version=instance.version,
-        effect=Effect.RESTORE if instance.state is _WITHDRAWN else Effect.UPKEEP,
-    )
-    return replace(action, id=action_id(action))
+    effect = Effect.RESTORE if instance.state is _WITHDRAWN else Effect.UPKEEP
+    return rotation(instance, Rotation.READY, effect, 0)

@@ -39,10 +39,10 @@ def rotations(
         if turn.move is not Move.REMOVE:
             to, effect = _ROTATIONS[turn.move]
             gpus = 0 if turn.move is Move.DRAIN else _gpus(spec, turn.instance)
-            actions.append(_rotation(turn.instance, to, effect, gpus))
+            actions.append(rotation(turn.instance, to, effect, gpus))
     for passage in passages:
         to = Rotation.HELD if passage.hold else Rotation.READY
-        actions.append(_rotation(passage.instance, to, Effect.UPKEEP, 0))
+        actions.append(rotation(passage.instance, to, Effect.UPKEEP, 0))
     return actions
 
 
@@ -122,7 +122,8 @@ def _target(turn: Turn) -> str:
     return group_role_key(one.subcluster, one.group, one.role, one.accelerator)
 
 
-def _rotation(instance: Instance, to: Rotation, effect: Effect, gpus: int) -> Action:
+def rotation(instance: Instance, to: Rotation, effect: Effect, gpus: int) -> RotationAction:
+    """Return the action that moves one instance, conditional on what was seen of it."""
     action = RotationAction(
         id="",
         service=instance.service,

@@ -9,7 +9,7 @@ join cuts the run at the end of the step under way.
 from __future__ import annotations
 
 from heteroscale.sim.jit import inlined
-from heteroscale.sim.kernel_heap import drop_finish, push_event, push_finish
+from heteroscale.sim.kernel_heap import drop_finish, push_event, push_finish, queue_slot
 from heteroscale.sim.kernel_measure import bucket_of, count_ramp, write_log
 from heteroscale.sim.kernel_requests import complete
 from heteroscale.sim.kernel_state import (
@@ -50,7 +50,6 @@ from heteroscale.sim.kernel_state import (
     LOG_JOINED,
     LOG_KV_ARRIVED,
     LOG_PREEMPTED,
-    NONE,
     R_DECODE,
     R_DONE,
     R_INPUT,
@@ -257,13 +256,7 @@ def end_transfer(state: State, slot: int, now: int) -> None:
     state.scalars[G_IN_TRANSFER] -= 1
     instances[slots[slot, R_PREFILL], I_OUTSTANDING] -= 1
     write_log(state.log, state.scalars, now, LOG_KV_ARRIVED, slots[slot, R_REQUEST], i)
-    slots[slot, R_NEXT] = NONE
-    if instances[i, I_QUEUED] == 0:
-        instances[i, I_QUEUE_HEAD] = slot
-    else:
-        slots[instances[i, I_QUEUE_TAIL], R_NEXT] = slot
-    instances[i, I_QUEUE_TAIL] = slot
-    instances[i, I_QUEUED] += 1
+    queue_slot(slots, instances, i, slot)
     if instances[i, I_RUNNING] == 0:
         start_run(state, i, now)
         return

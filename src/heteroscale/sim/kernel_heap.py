@@ -1,4 +1,4 @@
-"""Binary heaps in arrays, and the linked list of free slots. Knows orders, not meanings."""
+"""Binary heaps in arrays, and linked lists of queued and free slots. Knows orders, not meanings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from heteroscale.sim.kernel_state import (
     G_EVENTS,
     G_FREE_SLOT,
     G_LIVE,
+    I_QUEUE_HEAD,
+    I_QUEUE_TAIL,
+    I_QUEUED,
     I_RUNNING,
     NONE,
     R_NEXT,
@@ -127,6 +130,18 @@ def drop_finish(
         at = child
     finish[i, at, 0] = step
     finish[i, at, 1] = slot
+
+
+@inlined
+def queue_slot(slots: Int64Array, instances: Int64Array, i: int, slot: int) -> None:
+    """Append a request to an instance's queue."""
+    slots[slot, R_NEXT] = NONE
+    if instances[i, I_QUEUED] == 0:
+        instances[i, I_QUEUE_HEAD] = slot
+    else:
+        slots[instances[i, I_QUEUE_TAIL], R_NEXT] = slot
+    instances[i, I_QUEUE_TAIL] = slot
+    instances[i, I_QUEUED] += 1
 
 
 @inlined

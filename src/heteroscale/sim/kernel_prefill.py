@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heteroscale.sim.jit import inlined, njit
 from heteroscale.sim.kernel_choice import choose_instance
-from heteroscale.sim.kernel_heap import push_event
+from heteroscale.sim.kernel_heap import push_event, queue_slot
 from heteroscale.sim.kernel_measure import bucket_of, write_log
 from heteroscale.sim.kernel_requests import complete
 from heteroscale.sim.kernel_route import (
@@ -33,7 +33,6 @@ from heteroscale.sim.kernel_state import (
     I_PER_UNIT,
     I_PER_UNIT2,
     I_QUEUE_HEAD,
-    I_QUEUE_TAIL,
     I_QUEUED,
     I_RUNNING,
     I_START,
@@ -105,15 +104,9 @@ def queue_prefill(state: State, slot: int, i: int, now: int) -> None:
     slots = state.slots
     instances = state.instances
     slots[slot, R_PREFILL] = i
-    slots[slot, R_NEXT] = NONE
     state.load[i] += slots[slot, R_INPUT]
     instances[i, I_OUTSTANDING] += 1
-    if instances[i, I_QUEUED] == 0:
-        instances[i, I_QUEUE_HEAD] = slot
-    else:
-        slots[instances[i, I_QUEUE_TAIL], R_NEXT] = slot
-    instances[i, I_QUEUE_TAIL] = slot
-    instances[i, I_QUEUED] += 1
+    queue_slot(slots, instances, i, slot)
     if instances[i, I_RUNNING] == 0:
         start_batch(state, i, now)
 
