@@ -93,7 +93,7 @@ bench-sim: setup ## Time the simulator: kernel, loop, a week, beside its peers; 
 
 .PHONY: calibrate
 calibrate: setup ## Hold tables and roofline to published measurements; ends with one line of JSON
-	$(BIN)/python -m benchmarks.calibrate_splitwise
+	$(BIN)/python -m benchmarks.calibrate
 
 .PHONY: study-signals
 study-signals: setup ## Measure which signals follow the load; table and picture in out/signals
