@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from heteroscale.sim.serving import KvAdmission, Routing, ServingOptions
 from tests.unit.sim.scenarios import MS, Both, NewInstance, Settings
-from tests.unit.sim.twin import (
+from tests.unit.sim.twin_parts import (
     ARRIVED,
     FINISHED,
     FIRST_TOKEN,
@@ -69,6 +69,7 @@ options = st.builds(
     kv_admission=st.sampled_from(list(KvAdmission)),
     uplink_fs_per_byte=st.none() | st.tuples(*[st.integers(1, 2_000_000)] * 3),
     overlap_permille=st.just(0) | st.integers(0, 1_000),
+    cached_permille=st.just(0) | st.integers(0, 1_000),
     seed=st.integers(0, 2**40),
 )
 lengths = st.one_of(

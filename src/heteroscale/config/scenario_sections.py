@@ -181,6 +181,10 @@ class ServingSection(Section):
         "tokens so far and one step fit (grow: without room the newest is preempted and its KV "
         "computed anew)",
     )
+    cached_share: Annotated[float, Field(ge=0, lt=1)] = optional(
+        0.0,
+        "share of every prompt that is cached where it is prefilled: neither computed nor counted",
+    )
 
 
 class NodesSection(Section):

@@ -10,7 +10,8 @@ from typing import Protocol
 class StepCoefficients:
     """Step times of one instance, integers in picoseconds so that sums are exact.
 
-    A prefill batch of lengths L takes base + per_token · ΣL + per_token2 · ΣL².
+    A prefill batch of n lengths L, of which C tokens each are cached, takes
+    base + per_request · n + per_token · Σ(L − C) + per_token2 · Σ(L² − C²).
     A decode step of n sequences that hold K KV tokens takes
     base + per_sequence · n + per_kv_token · K.
     """
@@ -18,6 +19,8 @@ class StepCoefficients:
     prefill_base_ps: int
     prefill_per_token_ps: int
     prefill_per_token2_ps: int
+    #: what the engine does once for each request besides
+    prefill_per_request_ps: int = 0
     decode_base_ps: int
     decode_per_sequence_ps: int
     decode_per_kv_token_ps: int

@@ -33,6 +33,7 @@ from heteroscale.sim.kernel_state import (
     G_ARRIVED_INPUT,
     G_ARRIVED_OUTPUT,
     G_BUDGET,
+    G_CACHED,
     G_CHANGED,
     G_CLOSED,
     G_CROWDED,
@@ -81,6 +82,7 @@ from heteroscale.sim.kernel_state import (
     NEED_SLOTS,
     NONE,
     R_ARRIVAL,
+    R_CACHED,
     R_DUE,
     R_FIRST,
     R_INPUT,
@@ -131,6 +133,7 @@ def arrive(state: State) -> None:
     slots[slot, R_ARRIVAL] = now
     slots[slot, R_INPUT] = inputs
     slots[slot, R_OUTPUT] = outputs
+    slots[slot, R_CACHED] = min(inputs - 1, inputs * scalars[G_CACHED] // 1000)
     slots[slot, R_FIRST] = NONE
     scalars[G_WAITING] += 1
     write_log(state.log, scalars, now, LOG_ARRIVED, request, NONE)

@@ -14,6 +14,7 @@ from heteroscale.sim.kernel_options import KvAdmission, Routing, ServingOptions
 from heteroscale.sim.kernel_state import (
     DECODE,
     G_BUDGET,
+    G_CACHED,
     G_COLUMNS,
     G_DECODE_HEAD,
     G_EVENTS,
@@ -35,6 +36,7 @@ from heteroscale.sim.kernel_state import (
     I_KV_CAPACITY,
     I_LINK,
     I_LOCATION,
+    I_PER_REQUEST,
     I_PER_UNIT,
     I_PER_UNIT2,
     I_REDO,
@@ -100,11 +102,11 @@ def write_options(state: State, options: ServingOptions) -> None:
     scalars = state.scalars
     scalars[G_ROUTING] = list(Routing).index(options.routing)
     scalars[G_SEED] = mixed(options.seed & LOW)
-    if not 0 <= options.overlap_permille <= 1000:
-        raise InvariantViolation(
-            f"overlap_permille: must be 0 to 1000, got {options.overlap_permille}"
-        )
-    scalars[G_OVERLAP] = options.overlap_permille
+    for name, column in (("overlap_permille", G_OVERLAP), ("cached_permille", G_CACHED)):
+        share = getattr(options, name)
+        if not 0 <= share <= 1000:
+            raise InvariantViolation(f"{name}: must be 0 to 1000, got {share}")
+        scalars[column] = share
     if options.uplink_fs_per_byte is not None:
         if min(options.uplink_fs_per_byte) < 1:
             raise InvariantViolation(
@@ -200,9 +202,11 @@ def write_instance(
             coefficients.decode_host_ps,
         )
     base, per_unit, per_unit2, host = times
-    if not 0 <= host <= base or base < 1 or per_unit < 0 or per_unit2 < 0:
+    per_request = coefficients.prefill_per_request_ps
+    if not 0 <= host <= base or base < 1 or min(per_unit, per_unit2, per_request) < 0:
         raise InvariantViolation(
-            f"coefficients: base must be > 0 and hold the host part, none negative, got {times}"
+            "coefficients: base must be > 0 and hold the host part, none negative, "
+            f"got {times}, per request {per_request}"
         )
     if group < 0 or capacity < 1:
         raise InvariantViolation(f"group must be ≥ 0, capacity ≥ 1, got {group}, {capacity}")
@@ -218,6 +222,7 @@ def write_instance(
     row[I_BASE] = base
     row[I_PER_UNIT] = per_unit
     row[I_PER_UNIT2] = per_unit2
+    row[I_PER_REQUEST] = per_request
     row[I_HOST] = host
     row[I_KV_CAPACITY] = coefficients.kv_capacity_tokens if role == DECODE else 0
     row[I_KV_BYTES] = coefficients.kv_bytes_per_token

@@ -42,5 +42,8 @@ class ServingOptions:
     #: as far as the batch's time allows at the rate of a transfer alone; what goes ahead crosses
     #: no shared uplink
     overlap_permille: int = 0
+    #: 0 to 1000: share of every input that is cached where it is prefilled: rounded down, and at
+    #: least one token is computed
+    cached_permille: int = 0
     #: of the picks of POWER_OF_TWO, ≥ 0; its lowest 32 bits count
     seed: int = 0

@@ -30,6 +30,7 @@ from heteroscale.sim.kernel_state import (
     I_HOST,
     I_HOST_TIME,
     I_OUTSTANDING,
+    I_PER_REQUEST,
     I_PER_UNIT,
     I_PER_UNIT2,
     I_QUEUE_HEAD,
@@ -44,6 +45,7 @@ from heteroscale.sim.kernel_state import (
     NONE,
     PREFILL,
     R_ARRIVAL,
+    R_CACHED,
     R_DONE,
     R_FIRST,
     R_INPUT,
@@ -104,7 +106,7 @@ def queue_prefill(state: State, slot: int, i: int, now: int) -> None:
     slots = state.slots
     instances = state.instances
     slots[slot, R_PREFILL] = i
-    state.load[i] += slots[slot, R_INPUT]
+    state.load[i] += slots[slot, R_INPUT] - slots[slot, R_CACHED]
     instances[i, I_OUTSTANDING] += 1
     queue_slot(slots, instances, i, slot)
     if instances[i, I_RUNNING] == 0:
@@ -119,17 +121,19 @@ def start_batch(state: State, i: int, now: int) -> None:
     scalars = state.scalars
     head = instances[i, I_QUEUE_HEAD]
     queued = instances[i, I_QUEUED]
-    tokens = slots[head, R_INPUT]
-    squares = tokens * tokens
+    cached = slots[head, R_CACHED]
+    tokens = slots[head, R_INPUT] - cached
+    pairs = tokens * (tokens + 2 * cached)
     last = head
     count = 1
     while count < queued:
         slot = slots[last, R_NEXT]
-        length = slots[slot, R_INPUT]
+        cached = slots[slot, R_CACHED]
+        length = slots[slot, R_INPUT] - cached
         if tokens + length > scalars[G_BUDGET]:
             break
         tokens += length
-        squares += length * length
+        pairs += length * (length + 2 * cached)
         last = slot
         count += 1
     instances[i, I_QUEUE_HEAD] = slots[last, R_NEXT]
@@ -137,8 +141,9 @@ def start_batch(state: State, i: int, now: int) -> None:
     scalars[G_WAITING] -= count
     takes = (
         instances[i, I_BASE]
+        + instances[i, I_PER_REQUEST] * count
         + instances[i, I_PER_UNIT] * tokens
-        + instances[i, I_PER_UNIT2] * squares
+        + instances[i, I_PER_UNIT2] * pairs
     )
     instances[i, I_BATCH_HEAD] = head
     instances[i, I_RUNNING] = count

@@ -104,7 +104,8 @@ G_SHARED = 43  # whether uplinks are shared
 G_FLOWS = 44
 G_CROWDED = 45
 G_OVERLAP = 46  # share of a transfer's bytes that prefill hides at most, thousandths
-G_COLUMNS = 47
+G_CACHED = 47  # share of each input that is cached, thousandths
+G_COLUMNS = 48
 
 # Columns of `slots`.
 R_REQUEST = 0  # number of the request in order of arrival; −1 = the slot is free
@@ -123,7 +124,8 @@ R_SINCE = 12  # … this time, which is in the future while the first byte is un
 R_SLOW = 13  # at this time per byte, fs
 R_DUE = 14  # end of the transfer; −1 = none is under way. An event at another time is void
 R_FLOW = 15  # position among the transfers that cross uplinks; −1 = crosses none
-R_COLUMNS = 16
+R_CACHED = 16  # input tokens whose KV the prefill instance has already
+R_COLUMNS = 17
 
 # Columns of `instances`.
 I_ROLE = 0  # −1 = no instance has this handle
@@ -131,7 +133,7 @@ I_GROUP = 1
 I_LOCATION = 2  # five columns, widest first
 I_BASE = 7
 I_PER_UNIT = 8  # prefill: per token; decode: per sequence
-I_PER_UNIT2 = 9  # prefill: per squared length; decode: per KV token
+I_PER_UNIT2 = 9  # prefill: per pair of a token and one up to it; decode: per KV token
 I_HOST = 10
 I_KV_CAPACITY = 11
 I_KV_BYTES = 12
@@ -159,7 +161,8 @@ I_EXTRA = 33  # decode: what the run's first step takes longer, for KV computed 
 I_REDO = 34  # decode: prefill time per token and per squared length
 I_REDO2 = 35
 I_LINK = 36  # three columns: numbers of its S0, S1 and S2 among the uplinks of that level
-I_COLUMNS = 39
+I_PER_REQUEST = 39  # prefill: per request of a batch
+I_COLUMNS = 40
 
 # Columns of `readings` and `totals`, written by `measure`.
 V_TOKENS = 0

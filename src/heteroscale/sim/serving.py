@@ -44,6 +44,7 @@ from heteroscale.sim.kernel_memory import (
 from heteroscale.sim.kernel_options import KvAdmission as KvAdmission
 from heteroscale.sim.kernel_options import Routing as Routing
 from heteroscale.sim.kernel_options import ServingOptions as ServingOptions
+from heteroscale.sim.kernel_reading import instance_counters, role_counters, tally
 from heteroscale.sim.kernel_requests import misses_so_far
 from heteroscale.sim.kernel_state import (
     DECODE,
@@ -55,7 +56,6 @@ from heteroscale.sim.kernel_state import (
     G_CHANGED,
     G_CLOSED,
     G_COMPLETED,
-    G_DECODE_COUNT,
     G_FIRST_TOKENS,
     G_IN_TRANSFER,
     G_LARGEST_KV,
@@ -67,7 +67,6 @@ from heteroscale.sim.kernel_state import (
     G_NEXT_ARRIVAL,
     G_NOW,
     G_PREEMPTED,
-    G_PREFILL_COUNT,
     G_REFUSED,
     G_SLO_TBT,
     G_SLO_TTFT,
@@ -79,16 +78,8 @@ from heteroscale.sim.kernel_state import (
     NEED_SLOTS,
     NONE,
     V_BUSY,
-    V_CAPACITY,
     V_HOST,
-    V_IN_ROTATION,
-    V_INSTANCES,
-    V_OUTSTANDING,
-    V_RESERVED,
-    V_RUNNING,
     V_TOKENS,
-    V_USED,
-    V_WAITING,
     Int64Array,
 )
 from heteroscale.workload.arrivals import ArrivalChunk
@@ -300,32 +291,24 @@ class Serving:
         scalars = self._state.scalars
         return Counters(
             at_ps=at_ps,
-            arrived=self._tally(G_ARRIVED),
-            completed=self._tally(G_COMPLETED),
-            refused=self._tally(G_REFUSED),
+            arrived=tally(scalars, G_ARRIVED),
+            completed=tally(scalars, G_COMPLETED),
+            refused=tally(scalars, G_REFUSED),
             attained=int(scalars[G_ATTAINED]),
             first_tokens=int(scalars[G_FIRST_TOKENS]),
             in_transfer=int(scalars[G_IN_TRANSFER]),
             preempted=int(scalars[G_PREEMPTED]),
-            roles=(self._role_counters(0), self._role_counters(1)),
+            roles=(
+                role_counters(self._state, 0, self._roles[0], self._retired[0]),
+                role_counters(self._state, 1, self._roles[1], self._retired[1]),
+            ),
         )
 
     def instance_counters(self, handle: int) -> InstanceCounters:
         """Return one instance's counters at the time last advanced to."""
         self._role_of(handle)
         self._measure()
-        row = self._state.readings[handle].tolist()
-        return InstanceCounters(
-            tokens=row[V_TOKENS],
-            busy_ps=row[V_BUSY],
-            host_ps=row[V_HOST],
-            waiting=row[V_WAITING],
-            running=row[V_RUNNING],
-            outstanding=row[V_OUTSTANDING],
-            kv_reserved_tokens=row[V_RESERVED],
-            kv_used_tokens=row[V_USED],
-            kv_capacity_tokens=row[V_CAPACITY],
-        )
+        return instance_counters(self._state.readings[handle])
 
     def running_misses(self, at_ps: int) -> int:
         """Return the unfinished requests that can no longer keep both limits."""
@@ -366,28 +349,6 @@ class Serving:
         if not self._measured:
             measure(self._state)
             self._measured = True
-
-    def _tally(self, column: int) -> Tally:
-        requests, inputs, outputs = self._state.scalars[column : column + 3].tolist()
-        return Tally(requests=requests, input_tokens=inputs, output_tokens=outputs)
-
-    def _role_counters(self, stage: int) -> RoleCounters:
-        total = self._state.totals[stage].tolist()
-        queue = G_DECODE_COUNT if stage == DECODE else G_PREFILL_COUNT
-        tokens, busy, host = self._retired[stage].tolist()
-        return RoleCounters(
-            role=self._roles[stage],
-            tokens=tokens + total[V_TOKENS],
-            busy_ps=busy + total[V_BUSY],
-            host_ps=host + total[V_HOST],
-            waiting=total[V_WAITING] + int(self._state.scalars[queue]),
-            running=total[V_RUNNING],
-            in_rotation=total[V_IN_ROTATION],
-            instances=total[V_INSTANCES],
-            kv_reserved_tokens=total[V_RESERVED],
-            kv_used_tokens=total[V_USED],
-            kv_capacity_tokens=total[V_CAPACITY],
-        )
 
 
 def histogram_edges_ps() -> Int64Array:

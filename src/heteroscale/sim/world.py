@@ -104,6 +104,7 @@ def serving_options(scenario: Scenario) -> ServingOptions:
         kv_admission=KvAdmission(scenario.serving.kv_admission.value),
         uplink_fs_per_byte=uplink_fs_per_byte(scenario.network),
         overlap_permille=round(1000 * scenario.network.overlap),
+        cached_permille=round(1000 * scenario.serving.cached_share),
         seed=scenario.seed,
     )
 

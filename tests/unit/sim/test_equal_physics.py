@@ -18,7 +18,8 @@ from benchmarks.simulators.equal_physics import (
 )
 from heteroscale.sim.serving import ServingOptions
 from heteroscale.workload.arrivals import ArrivalChunk
-from tests.unit.sim.twin import Request, Twin, TwinInstance
+from tests.unit.sim.twin import Twin
+from tests.unit.sim.twin_parts import Request, TwinInstance
 
 
 class SecondTokenTwin(Twin):

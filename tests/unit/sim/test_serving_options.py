@@ -169,6 +169,41 @@ def test_no_more_goes_ahead_than_the_time_of_prefill_allows() -> None:
     assert arrived == [(30 + 5 + 10) * MS]
 
 
-def test_a_share_outside_its_range_is_turned_down() -> None:
-    with pytest.raises(InvariantViolation, match="must be 0 to 1000, got 1001"):
-        plane(options=ServingOptions(overlap_permille=1_001))
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        (ServingOptions(overlap_permille=1_001), "overlap_permille"),
+        (ServingOptions(cached_permille=1_001), "cached_permille"),
+    ],
+)
+def test_a_share_outside_its_range_is_turned_down(options: ServingOptions, name: str) -> None:
+    with pytest.raises(InvariantViolation, match=f"{name}: must be 0 to 1000, got 1001"):
+        plane(options=options)
+
+
+@pytest.mark.parametrize(
+    ("permille", "computed"), [(0, 20), (499, 11), (1_000, 1)], ids=["none", "half", "all but one"]
+)
+def test_cached_tokens_are_neither_computed_nor_counted(permille: int, computed: int) -> None:
+    # One ms a token, and 0.1 ms for each pair of a computed token and one up to it.
+    serving = plane(options=ServingOptions(cached_permille=permille))
+    speed = replace(SPEED, prefill_per_token2_ps=MS // 10)
+    for role in ("prefill", "decode"):
+        serving.add_instance(role, speed, group=0, location=HERE, in_rotation=True)
+    given_all(serving, (0, 20, 2))
+    serving.advance(1_000 * MS)
+    first = [row[0] for row in serving.event_log().tolist() if row[1] == FIRST_TOKEN]
+    pairs = 20**2 - (20 - computed) ** 2
+    assert first == [(10 + computed) * MS + pairs * MS // 10]
+    assert serving.counters(1_000 * MS).roles[0].tokens == computed
+
+
+def test_what_an_engine_does_once_a_request_lengthens_its_batch() -> None:
+    serving = plane()
+    speed = replace(SPEED, prefill_per_request_ps=7 * MS)
+    for role in ("prefill", "decode"):
+        serving.add_instance(role, speed, group=0, location=HERE, in_rotation=True)
+    given_all(serving, (0, 5, 1), (1, 10, 1), (1, 10, 1))
+    serving.advance(1_000 * MS)
+    first = [row[0] for row in serving.event_log().tolist() if row[1] == FIRST_TOKEN]
+    assert first == [(10 + 5 + 7) * MS, *[(22 + 10 + 20 + 14) * MS] * 2]

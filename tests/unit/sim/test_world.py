@@ -334,8 +334,10 @@ def test_uplinks_are_shared_only_when_the_scenario_says_so() -> None:
 
 
 def test_a_scenario_chooses_how_engines_serve() -> None:
-    chosen = ServingSection(routing=RoutingName.POWER_OF_TWO, kv_admission=KvAdmissionName.GROW)
+    chosen = ServingSection(
+        routing=RoutingName.POWER_OF_TWO, kv_admission=KvAdmissionName.GROW, cached_share=0.14
+    )
     assert serving_options(small(serving=chosen)) == ServingOptions(
-        routing=Routing.POWER_OF_TWO, kv_admission=KvAdmission.GROW, seed=3
+        routing=Routing.POWER_OF_TWO, kv_admission=KvAdmission.GROW, cached_permille=140, seed=3
     )
     assert serving_options(small()) == ServingOptions(seed=3)

@@ -5,154 +5,33 @@ Written from the rules, not from the kernel; it must agree with it to the last b
 
 from __future__ import annotations
 
-import bisect
 import heapq
-from collections import deque
-from dataclasses import dataclass, field
 
 from heteroscale.performance.model import StepCoefficients
-from heteroscale.sim.serving import (
-    Counters,
-    InstanceCounters,
-    KvAdmission,
-    NetworkTable,
-    RoleCounters,
-    Routing,
-    ServingOptions,
-    Tally,
-    histogram_edges_ps,
+from heteroscale.sim.serving import KvAdmission, Routing
+from tests.unit.sim.twin_links import TwinLinks
+from tests.unit.sim.twin_parts import (
+    ARRIVAL,
+    ARRIVED,
+    BATCH_END,
+    FINISHED,
+    FIRST_TOKEN,
+    JOINED,
+    KV_ARRIVED,
+    PREEMPTED,
+    REFUSED,
+    RESTARTED,
+    STEP_END,
+    TRANSFER_END,
+    Location,
+    Request,
+    TwinInstance,
+    two_picks,
 )
-
-Location = tuple[int, int, int, int, int]
-LogRow = tuple[int, int, int, int]
-
-STEP_END, BATCH_END, TRANSFER_END, ARRIVAL = range(4)
-ARRIVED, REFUSED, FIRST_TOKEN, KV_ARRIVED, JOINED, FINISHED, RESTARTED, PREEMPTED = range(8)
+from tests.unit.sim.twin_reading import TwinReading
 
 
-@dataclass(eq=False)
-class Request:
-    number: int
-    arrival: int
-    inputs: int
-    outputs: int
-    first: int | None = None
-    last_token: int = 0
-    generated: int = 0
-    source: TwinInstance | None = None
-    sink: TwinInstance | None = None
-    # A transfer: bytes left at a time, time per byte, its own time per byte, uplinks on its way.
-    left: int = 0
-    since: int = 0
-    slow: int = 0
-    alone: int = 0
-    uplinks: list[tuple[str, Location | tuple[int, ...]]] = field(default_factory=list)
-
-    @property
-    def tokens(self) -> int:
-        return self.inputs + self.outputs
-
-
-@dataclass(eq=False)
-class TwinInstance:
-    handle: int
-    prefill: bool
-    speed: StepCoefficients
-    group: int
-    location: Location
-    capacity: int
-    grows: bool = False
-    in_rotation: bool = False
-    waiting: deque[Request] = field(default_factory=deque)
-    batch: list[Request] = field(default_factory=list)
-    started: int = 0
-    takes: int = 0
-    assigned: int = 0
-    outstanding: int = 0
-    tokens: int = 0
-    busy: int = 0
-    host: int = 0
-
-    @property
-    def host_part(self) -> int:
-        return self.speed.prefill_host_ps if self.prefill else self.speed.decode_host_ps
-
-    @property
-    def reserved(self) -> int:
-        growing = self.prefill or self.grows
-        return self.used if growing else sum(request.tokens for request in self.batch)
-
-    @property
-    def used(self) -> int:
-        return 0 if self.prefill else sum(r.inputs + r.generated for r in self.batch)
-
-    @property
-    def kv_capacity(self) -> int:
-        return 0 if self.prefill else self.speed.kv_capacity_tokens
-
-
-def scramble(number: int) -> int:
-    """Mix 32 bits."""
-    number ^= number >> 16
-    number = number * 0x7FEB352D % 2**32
-    number ^= number >> 15
-    number = number * 0x31848BAB % 2**32
-    return number ^ number >> 16
-
-
-def two_picks(seed: int, request: int, prefill: bool, count: int) -> tuple[int, int]:
-    """Return the places that power of two choices looks at first."""
-    salt = 0 if prefill else 0x5BD1E995
-    drawn = scramble(scramble(seed % 2**32) ^ request % 2**32 ^ salt)
-    one = drawn * count // 2**32
-    others = [place for place in range(count) if place != one] or [one]
-    return one, others[scramble(drawn ^ 0x2545F491) * (count - 1) // 2**32]
-
-
-class Twin:
-    def __init__(
-        self,
-        *,
-        prefill_token_budget: int,
-        decode_max_batch: int,
-        admission_limit: int,
-        slo_ttft_ps: int,
-        slo_tbt_ps: int,
-        network: NetworkTable,
-        options: ServingOptions,
-    ) -> None:
-        self.budget = prefill_token_budget
-        self.max_batch = decode_max_batch
-        self.limit = admission_limit
-        self.slo_ttft = slo_ttft_ps
-        self.slo_tbt = slo_tbt_ps
-        self.network = network
-        self.options = options
-        self.turns: dict[tuple[bool, int | None], int] = {}
-        self.now = 0
-        self.events: list[tuple[int, int, int, Request | TwinInstance]] = []
-        self.instances: dict[int, TwinInstance] = {}
-        self.retired = {True: [0, 0, 0], False: [0, 0, 0]}
-        self.credit: dict[int, int] = {}
-        self.waiting_prefill: list[Request] = []
-        self.waiting_decode: list[Request] = []
-        self.largest_kv = 0
-        self.changed = False
-        self.edges = [int(edge) for edge in histogram_edges_ps()]
-        self.ttft = [0] * len(self.edges)
-        self.tbt = [0] * len(self.edges)
-        self.log: list[LogRow] = []
-        self.arrived: list[Request] = []
-        self.refused: list[Request] = []
-        self.completed: list[Request] = []
-        self.attained = 0
-        self.preempted = 0
-        self.in_transfer = 0
-        self.crossing: list[Request] = []
-        self.slowed = 0
-
-    # What the outside may do.
-
+class Twin(TwinLinks, TwinReading):
     def add_instance(
         self,
         role: str,
@@ -212,18 +91,10 @@ class Twin:
         self.changed = True
         self.share_uplinks()
 
-    def forget_transfer(self, request: Request) -> None:
-        assert request.source is not None
-        assert request.sink is not None
-        self.crossing = [other for other in self.crossing if other is not request]
-        self.in_transfer -= 1
-        request.source.outstanding -= 1
-        request.sink.outstanding -= 1
-        request.sink.assigned -= request.tokens
-
     def feed(self, arrivals: list[tuple[int, int, int]]) -> None:
         for arrival, inputs, outputs in arrivals:
-            request = Request(len(self.arrived), arrival, inputs, outputs)
+            cached = min(inputs - 1, inputs * self.options.cached_permille // 1000)
+            request = Request(len(self.arrived), arrival, inputs, outputs, cached)
             self.arrived.append(request)
             heapq.heappush(self.events, (arrival, ARRIVAL, request.number, request))
 
@@ -250,15 +121,6 @@ class Twin:
         self.now = until
 
     # Routing.
-
-    def rotated(self, prefill: bool, group: int | None = None) -> list[TwinInstance]:
-        return [
-            instance
-            for _, instance in sorted(self.instances.items())
-            if instance.prefill == prefill
-            and instance.in_rotation
-            and group in (None, instance.group)
-        ]
 
     def place_waiting(self) -> None:
         if self.rotated(True):
@@ -319,7 +181,7 @@ class Twin:
         chosen = self.choose(self.rotated(True, group), request, prefill=True, group=group)
         assert chosen is not None
         request.source = chosen
-        chosen.assigned += request.inputs
+        chosen.assigned += request.computed
         chosen.outstanding += 1
         chosen.waiting.append(request)
         if not chosen.batch:
@@ -341,66 +203,7 @@ class Twin:
         self.in_transfer += 1
         self.begin_transfer(request, source, sink, prefilled_in)
 
-    # Transfers.
-
-    def begin_transfer(
-        self, request: Request, source: TwinInstance, sink: TwinInstance, prefilled_in: int
-    ) -> None:
-        pairs = zip(source.location, sink.location, strict=True)
-        far = next((5 - depth for depth, (a, b) in enumerate(pairs) if a != b), 0)
-        request.left = request.inputs * source.speed.kv_bytes_per_token
-        request.since = self.now + self.network.latency_ps[far]
-        request.slow = 0
-        request.alone = self.network.fs_per_byte[far]
-        sent = request.left * self.options.overlap_permille // 1000
-        if request.alone > 0:
-            sent = min(sent, prefilled_in * 1000 // request.alone)
-        request.left -= sent
-        request.uplinks = [
-            (way, end.location[:depth])
-            for way, end in (("out", source), ("in", sink))
-            for depth in (4, 3, 2)
-            if 6 - depth <= far
-        ]
-        if self.options.uplink_fs_per_byte is not None and request.uplinks:
-            self.crossing.append(request)
-        else:
-            self.end_at(request, request.alone)
-
-    def end_at(self, request: Request, slow: int) -> None:
-        """Let a transfer go on at a time per byte."""
-        if slow == request.slow and slow > 0:
-            return
-        if self.now > request.since:
-            sent = (self.now - request.since) * 1000 // request.slow
-            request.left = max(0, request.left - sent)
-            request.since = self.now
-            self.slowed += slow > request.slow
-        request.slow = slow
-        self.events = [e for e in self.events if e[1] != TRANSFER_END or e[3] is not request]
-        heapq.heapify(self.events)
-        due = request.since - (-request.left * slow // 1000)
-        heapq.heappush(self.events, (due, TRANSFER_END, request.number, request))
-
-    def share_uplinks(self) -> None:
-        """Give every transfer an equal share of each uplink that it crosses."""
-        if self.options.uplink_fs_per_byte is None:
-            return
-        crossed = [uplink for request in self.crossing for uplink in request.uplinks]
-        for request in self.crossing:
-            shares = [
-                crossed.count(uplink) * self.options.uplink_fs_per_byte[4 - len(uplink[1])]
-                for uplink in request.uplinks
-            ]
-            self.end_at(request, max(request.alone, *shares))
-
     # Events.
-
-    def count(self, histogram: list[int], value: int) -> None:
-        histogram[bisect.bisect_right(self.edges, value) - 1] += 1
-
-    def note(self, kind: int, request: Request, instance: TwinInstance | None = None) -> None:
-        self.log.append((self.now, kind, request.number, instance.handle if instance else -1))
 
     def arrive(self, request: Request) -> None:
         queued = sum(len(i.waiting) for i in self.instances.values() if i.prefill)
@@ -416,7 +219,7 @@ class Twin:
     def start_batch(self, instance: TwinInstance) -> None:
         batch = [instance.waiting.popleft()]
         while instance.waiting:
-            if sum(r.inputs for r in batch) + instance.waiting[0].inputs > self.budget:
+            if sum(r.computed for r in batch) + instance.waiting[0].computed > self.budget:
                 break
             batch.append(instance.waiting.popleft())
         speed = instance.speed
@@ -424,8 +227,9 @@ class Twin:
         instance.started = self.now
         instance.takes = (
             speed.prefill_base_ps
-            + speed.prefill_per_token_ps * sum(r.inputs for r in batch)
-            + speed.prefill_per_token2_ps * sum(r.inputs**2 for r in batch)
+            + speed.prefill_per_request_ps * len(batch)
+            + speed.prefill_per_token_ps * sum(r.computed for r in batch)
+            + speed.prefill_per_token2_ps * sum(r.inputs**2 - r.cached**2 for r in batch)
         )
         end = self.now + instance.takes
         heapq.heappush(self.events, (end, BATCH_END, instance.handle, instance))
@@ -435,8 +239,8 @@ class Twin:
         instance.busy += instance.takes - instance.host_part
         instance.host += instance.host_part
         for request in batch:
-            instance.tokens += request.inputs
-            instance.assigned -= request.inputs
+            instance.tokens += request.computed
+            instance.assigned -= request.computed
         for request in batch:
             request.first = request.last_token = self.now
             request.generated = 1
@@ -523,78 +327,3 @@ class Twin:
         in_time = request.first - request.arrival <= self.slo_ttft
         steady = self.now - request.first <= self.slo_tbt * (request.outputs - 1)
         self.attained += in_time and steady
-
-    # Reading.
-
-    def begun(self) -> list[Request]:
-        return [r for r in self.arrived if r.arrival <= self.now]
-
-    @staticmethod
-    def tally(requests: list[Request]) -> Tally:
-        return Tally(
-            requests=len(requests),
-            input_tokens=sum(r.inputs for r in requests),
-            output_tokens=sum(r.outputs for r in requests),
-        )
-
-    def instance_counters(self, handle: int) -> InstanceCounters:
-        one = self.instances[handle]
-        elapsed = self.now - one.started if one.batch else 0
-        host = min(elapsed, one.host_part)
-        return InstanceCounters(
-            tokens=one.tokens,
-            busy_ps=one.busy + elapsed - host,
-            host_ps=one.host + host,
-            waiting=len(one.waiting),
-            running=len(one.batch),
-            outstanding=one.outstanding,
-            kv_reserved_tokens=one.reserved,
-            kv_used_tokens=one.used,
-            kv_capacity_tokens=one.kv_capacity,
-        )
-
-    def role_counters(self, prefill: bool) -> RoleCounters:
-        handles = [h for h, one in self.instances.items() if one.prefill == prefill]
-        each = [self.instance_counters(handle) for handle in handles]
-        tokens, busy, host = self.retired[prefill]
-        queue = self.waiting_prefill if prefill else self.waiting_decode
-        return RoleCounters(
-            role="prefill" if prefill else "decode",
-            tokens=tokens + sum(c.tokens for c in each),
-            busy_ps=busy + sum(c.busy_ps for c in each),
-            host_ps=host + sum(c.host_ps for c in each),
-            waiting=len(queue) + sum(c.waiting for c in each),
-            running=sum(c.running for c in each),
-            in_rotation=len(self.rotated(prefill)),
-            instances=len(handles),
-            kv_reserved_tokens=sum(c.kv_reserved_tokens for c in each),
-            kv_used_tokens=sum(c.kv_used_tokens for c in each),
-            kv_capacity_tokens=sum(i.kv_capacity for i in self.rotated(prefill)),
-        )
-
-    def counters(self) -> Counters:
-        return Counters(
-            at_ps=self.now,
-            arrived=self.tally(self.begun()),
-            completed=self.tally(self.completed),
-            refused=self.tally(self.refused),
-            attained=self.attained,
-            first_tokens=sum(row[1] == FIRST_TOKEN for row in self.log),
-            in_transfer=self.in_transfer,
-            preempted=self.preempted,
-            roles=(self.role_counters(True), self.role_counters(False)),
-        )
-
-    def running_misses(self) -> int:
-        gone = {r.number for r in self.completed} | {r.number for r in self.refused}
-        missed = 0
-        for request in self.begun():
-            if request.number in gone:
-                continue
-            if request.first is None:
-                missed += self.now - request.arrival > self.slo_ttft
-            else:
-                late = request.first - request.arrival > self.slo_ttft
-                slow = self.now - request.first > self.slo_tbt * (request.outputs - 1)
-                missed += late or slow
-        return missed
