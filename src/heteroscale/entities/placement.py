@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from heteroscale.entities.service import ServiceSpec
 from heteroscale.entities.snapshot import ServiceSnapshot
 from heteroscale.entities.topology import DomainPath
+
+
+class Scarcity(IntEnum):
+    """Priority of an RDMA subgroup: the scarcer, the longer it is kept for who needs it."""
+
+    #: an S2 switch with one accelerator type
+    LOW = 0
+    #: an S2 switch with several types, each of its S1 switches with one
+    MEDIUM = 1
+    #: an S1 switch with several types: the tightest a mixed group can be
+    HIGH = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,10 +1,11 @@
-"""The static tree of network domains of one inventory generation."""
+"""The static tree of network domains of one inventory generation, and how scarce its parts are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 
-from heteroscale.entities.topology import DomainPath, Inventory, TopologyTree
+from heteroscale.entities.placement import Scarcity
+from heteroscale.entities.topology import DomainPath, Inventory, Node, TopologyTree
 from heteroscale.errors import InvariantViolation
 
 
@@ -40,3 +41,38 @@ def depth_of(levels: Sequence[str], level: str | None) -> int:
     if level not in levels:
         raise InvariantViolation(f"topology level {level!r} is not one of {', '.join(levels)}")
     return len(levels) - levels.index(level) + 1
+
+
+def cell_depth(levels: Sequence[str]) -> int:
+    """Return the path length of the switches that are called S1: one level below the widest."""
+    return min(3, len(levels) + 1)
+
+
+def subgroups(nodes: Iterable[Node], levels: Sequence[str]) -> dict[DomainPath, Scarcity]:
+    """Return the RDMA subgroup priority of every domain of the two widest levels, sorted.
+
+    A domain of the widest level (S2) is as scarce as the scarcest below it; one below it (S1) is
+    scarce by the mix of what is around it. Nodes count whether healthy or not: a subgroup is what
+    was built, not what works today.
+
+    Source: HeteroScale (arXiv:2508.19559), RDMA subgroups.
+    """
+    depth = cell_depth(levels)
+    types: dict[DomainPath, set[str]] = {}
+    for node in nodes:
+        for length in range(2, min(depth, len(node.domain)) + 1):
+            types.setdefault(node.domain[:length], set()).add(node.accelerator)
+    inner = {path: kinds for path, kinds in types.items() if len(path) == depth}
+    mixed = {path[:2] for path, kinds in inner.items() if len(kinds) > 1}
+    return {
+        path: _scarcity(kinds, types[path[:2]], mixed=path[:2] in mixed)
+        for path, kinds in sorted(types.items())
+    }
+
+
+def _scarcity(own: Collection[str], around: Collection[str], *, mixed: bool) -> Scarcity:
+    if len(around) == 1:
+        return Scarcity.LOW
+    if len(own) > 1 and mixed:
+        return Scarcity.HIGH
+    return Scarcity.MEDIUM
