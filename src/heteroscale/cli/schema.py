@@ -15,13 +15,13 @@ from heteroscale.config.schema import json_schema
 @app.command()
 def schema(
     kind: Annotated[
-        str, typer.Argument(metavar="[services|scenario]", help="Which file to describe.")
+        str, typer.Argument(metavar="[services|scenario|inventory]", help="Which file to describe.")
     ] = "services",
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="Print the reference page of both files instead.")
+        bool, typer.Option("--markdown", help="Print the reference page of all files instead.")
     ] = False,
 ) -> None:
-    """Print the JSON Schema of a services or scenario file."""
+    """Print the JSON Schema of a services, scenario or inventory file."""
     if markdown:
         print(reference(), end="")
     else:

@@ -1,4 +1,4 @@
-"""`heteroscale validate`: check services and scenario files, every fault at once."""
+"""`heteroscale validate`: check services, scenario and inventory files, every fault at once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import typer
 
 from heteroscale.cli.root import app
 from heteroscale.config.check import check_file
+from heteroscale.config.inventory import ReadInventory
 from heteroscale.entities.service import FleetSpec
 from heteroscale.errors import ConfigError, Problem
 from heteroscale.sim.check import faults_of
@@ -18,10 +19,10 @@ from heteroscale.sim.check import faults_of
 @app.command()
 def validate(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Services or scenario files (YAML).")
+        list[Path], typer.Argument(metavar="FILE...", help="Services, scenario or inventory files.")
     ],
 ) -> None:
-    """Check services or scenario files and report every fault at once."""
+    """Check services, scenario or inventory files and report every fault at once."""
     problems: list[Problem] = []
     for file in files:
         try:
@@ -42,6 +43,9 @@ def _checked(file: Path) -> str:
     if isinstance(held, FleetSpec):
         count = len(held.services)
         return "1 service" if count == 1 else f"{count} services"
+    if isinstance(held, ReadInventory):
+        count = len(held.fleet.inventory.nodes)
+        return "1 node" if count == 1 else f"{count:,} nodes"
     faults = faults_of(held)
     if faults:
         raise ConfigError([dataclasses.replace(fault, file=str(file)) for fault in faults])

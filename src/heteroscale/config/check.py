@@ -1,25 +1,28 @@
-"""A file of either kind, told apart by its keys and checked."""
+"""A file of any kind, told apart by its keys and checked."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from heteroscale.config.document import parse_document, read_text
+from heteroscale.config.inventory import ReadInventory, load_inventory
 from heteroscale.config.load import parse_fleet
 from heteroscale.config.scenario import Scenario, parse_scenario
 from heteroscale.entities.service import FleetSpec
 from heteroscale.errors import ConfigError
 
 #: keys that only a scenario has
-_SCENARIO_KEYS = ("service", "traffic", "nodes", "initial")
+_SCENARIO_KEYS = ("service", "traffic", "initial")
 
 
-def check_file(path: Path) -> FleetSpec | Scenario:
-    """Return what a faultless file holds.
+def check_file(path: Path) -> FleetSpec | Scenario | ReadInventory:
+    """Return what a faultless file holds; in an inventory every fault of a node is one.
 
     Raises:
-        ConfigError: with every problem in the file, or because it is of neither kind.
+        ConfigError: with every problem in the file, or because it is of no known kind.
     """
+    if path.suffix == ".json":
+        return _faultless(load_inventory(path))
     text = read_text(path)
     document = parse_document(text, str(path))
     keys = document.value if isinstance(document.value, dict) else {}
@@ -27,5 +30,16 @@ def check_file(path: Path) -> FleetSpec | Scenario:
         return parse_fleet(text, str(path))
     if any(key in keys for key in _SCENARIO_KEYS):
         return parse_scenario(text, str(path), path.parent)
-    rule = "must have services (a services file) or service and traffic (a scenario)"
+    if "nodes" in keys:
+        return _faultless(load_inventory(path))
+    rule = (
+        "must have services (a services file), service and traffic (a scenario)"
+        " or nodes (an inventory)"
+    )
     raise ConfigError([*document.problems, document.problem((), rule)])
+
+
+def _faultless(read: ReadInventory) -> ReadInventory:
+    if read.faults:
+        raise ConfigError([fault.problem for fault in read.faults])
+    return read

@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from heteroscale.config.fields import Section
+from heteroscale.config.inventory_sections import InventoryFile
 from heteroscale.config.scenario_sections import ScenarioFile
 from heteroscale.config.services import ServicesFile
 from heteroscale.errors import ConfigError, Problem
 
 #: kind of file → its model
-FILES: dict[str, type[Section]] = {"services": ServicesFile, "scenario": ScenarioFile}
+FILES: dict[str, type[Section]] = {
+    "services": ServicesFile,
+    "scenario": ScenarioFile,
+    "inventory": InventoryFile,
+}
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema(kind: str = "services") -> dict[str, Any]:
-    """Return the JSON Schema of a services or scenario file.
+    """Return the JSON Schema of a kind of file.
 
     Rules between fields are not in it: `heteroscale validate` knows them all.
 

@@ -38,14 +38,19 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return called
 
 
-def test_faultless_files_of_both_kinds(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_faultless_files_of_every_kind(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(REPO)
-    files = ("examples/services.yaml", "examples/scenarios/paper-day.yaml")
+    files = (
+        "examples/services.yaml",
+        "examples/scenarios/paper-day.yaml",
+        "examples/inventory.yaml",
+    )
     code, out, err = run("validate", *files)
     assert (code, err) == (0, "")
     assert out.splitlines() == [
         "examples/services.yaml: ok (4 services)",
         "examples/scenarios/paper-day.yaml: ok (scenario paper-day)",
+        "examples/inventory.yaml: ok (16 nodes)",
     ]
 
 
@@ -83,7 +88,7 @@ def test_every_fault_of_every_file_goes_to_stderr(
     )
 
 
-@pytest.mark.parametrize("kind", ["services", "scenario"])
+@pytest.mark.parametrize("kind", ["services", "scenario", "inventory"])
 def test_the_schema_is_printed(run: Run, kind: str) -> None:
     code, out, err = run("schema", kind)
     assert (code, err) == (0, "")
@@ -98,11 +103,11 @@ def test_the_reference_page_is_printed(run: Run) -> None:
     assert run("schema", "--markdown") == (0, reference(), "")
 
 
-def test_there_is_no_third_kind_of_file(run: Run) -> None:
+def test_there_is_no_fourth_kind_of_file(run: Run) -> None:
     assert run("schema", "fleet") == (
         2,
         "",
-        "kind: must be one of services, scenario, got 'fleet'\n",
+        "kind: must be one of services, scenario, inventory, got 'fleet'\n",
     )
 
 
