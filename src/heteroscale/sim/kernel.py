@@ -109,10 +109,18 @@ NEVER = 1 << 62
 @inlined
 def arrive(state: State) -> None:
     """Let the next request of the chunk arrive; a slot is free."""
+    now = state.arrival[state.scalars[G_NEXT_ARRIVAL]]
+    slot = admit(state, now)
+    if slot != NONE:
+        place_prefill(state, slot, now)
+
+
+@inlined
+def admit(state: State, now: int) -> int:
+    """Return the slot of the next request of the chunk, −1 where it is refused."""
     scalars = state.scalars
     at = scalars[G_NEXT_ARRIVAL]
     scalars[G_NEXT_ARRIVAL] = at + 1
-    now = state.arrival[at]
     inputs = int(state.input_tokens[at])
     outputs = int(state.output_tokens[at])
     request = scalars[G_NEXT_REQUEST]
@@ -126,18 +134,18 @@ def arrive(state: State) -> None:
         scalars[G_REFUSED_INPUT] += inputs
         scalars[G_REFUSED_OUTPUT] += outputs
         write_log(state.log, scalars, now, LOG_REFUSED, request, NONE)
-        return
+        return NONE
     slots = state.slots
     slot = take_slot(slots, scalars)
     slots[slot, R_REQUEST] = request
-    slots[slot, R_ARRIVAL] = now
+    slots[slot, R_ARRIVAL] = state.arrival[at]
     slots[slot, R_INPUT] = inputs
     slots[slot, R_OUTPUT] = outputs
     slots[slot, R_CACHED] = min(inputs - 1, inputs * scalars[G_CACHED] // 1000)
     slots[slot, R_FIRST] = NONE
     scalars[G_WAITING] += 1
     write_log(state.log, scalars, now, LOG_ARRIVED, request, NONE)
-    place_prefill(state, slot, now)
+    return slot
 
 
 @inlined

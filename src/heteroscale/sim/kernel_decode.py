@@ -9,7 +9,13 @@ join cuts the run at the end of the step under way.
 from __future__ import annotations
 
 from heteroscale.sim.jit import inlined
-from heteroscale.sim.kernel_heap import drop_finish, push_event, push_finish, queue_slot
+from heteroscale.sim.kernel_heap import (
+    drop_finish,
+    push_event,
+    push_finish,
+    queue_slot,
+    queue_slot_first,
+)
 from heteroscale.sim.kernel_measure import bucket_of, count_ramp, write_log
 from heteroscale.sim.kernel_requests import complete
 from heteroscale.sim.kernel_state import (
@@ -33,7 +39,6 @@ from heteroscale.sim.kernel_state import (
     I_PER_UNIT,
     I_PER_UNIT2,
     I_QUEUE_HEAD,
-    I_QUEUE_TAIL,
     I_QUEUED,
     I_REDO,
     I_REDO2,
@@ -160,11 +165,7 @@ def preempt_newest(state: State, i: int, now: int) -> None:
     slots[slot, R_LAST] = now
     instances[i, I_RESERVED] -= slots[slot, R_INPUT] + slots[slot, R_OUTPUT]
     instances[i, I_HELD] -= slots[slot, R_INPUT] + slots[slot, R_DONE]
-    slots[slot, R_NEXT] = instances[i, I_QUEUE_HEAD]
-    instances[i, I_QUEUE_HEAD] = slot
-    if instances[i, I_QUEUED] == 0:
-        instances[i, I_QUEUE_TAIL] = slot
-    instances[i, I_QUEUED] += 1
+    queue_slot_first(slots, instances, i, slot)
     state.scalars[G_PREEMPTED] += 1
     write_log(state.log, state.scalars, now, LOG_PREEMPTED, slots[slot, R_REQUEST], i)
 
@@ -229,10 +230,17 @@ def start_run(state: State, i: int, now: int) -> None:
 @inlined
 def end_run(state: State, i: int, now: int) -> None:
     """Close a run: those that have all their tokens leave, the next run starts."""
+    count_steps(state, i, state.instances[i, I_STEPS])
+    leave_batch(state, i, now)
+    start_run(state, i, now)
+
+
+@inlined
+def leave_batch(state: State, i: int, now: int) -> None:
+    """Take the steps of a run for done; those that have all their tokens leave."""
     slots = state.slots
     instances = state.instances
     steps = instances[i, I_STEPS]
-    count_steps(state, i, steps)
     instances[i, I_STEP] += steps
     instances[i, I_HELD] += steps * instances[i, I_RUNNING]
     while instances[i, I_RUNNING] > 0 and state.finish[i, 0, 0] == instances[i, I_STEP]:
@@ -244,7 +252,6 @@ def end_run(state: State, i: int, now: int) -> None:
         instances[i, I_OUTSTANDING] -= 1
         state.load[i] -= tokens
         complete(slots, state.scalars, state.log, slot, now, i)
-    start_run(state, i, now)
 
 
 @inlined

@@ -145,6 +145,16 @@ def queue_slot(slots: Int64Array, instances: Int64Array, i: int, slot: int) -> N
 
 
 @inlined
+def queue_slot_first(slots: Int64Array, instances: Int64Array, i: int, slot: int) -> None:
+    """Put a request before all others of an instance's queue."""
+    slots[slot, R_NEXT] = instances[i, I_QUEUE_HEAD]
+    instances[i, I_QUEUE_HEAD] = slot
+    if instances[i, I_QUEUED] == 0:
+        instances[i, I_QUEUE_TAIL] = slot
+    instances[i, I_QUEUED] += 1
+
+
+@inlined
 def take_slot(slots: Int64Array, scalars: Int64Array) -> int:
     """Return a free slot; there must be one."""
     slot: int = scalars[G_FREE_SLOT]

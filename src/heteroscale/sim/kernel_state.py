@@ -105,7 +105,11 @@ G_FLOWS = 44
 G_CROWDED = 45
 G_OVERLAP = 46  # share of a transfer's bytes that prefill hides at most, thousandths
 G_CACHED = 47  # share of each input that is cached, thousandths
-G_COLUMNS = 48
+# Co-located serving: whether prompts are cut into chunks, and the time from a request's arrival to
+# an engine's queue.
+G_CHUNKED = 48
+G_INGRESS = 49
+G_COLUMNS = 50
 
 # Columns of `slots`.
 R_REQUEST = 0  # number of the request in order of arrival; −1 = the slot is free
@@ -125,7 +129,8 @@ R_SLOW = 13  # at this time per byte, fs
 R_DUE = 14  # end of the transfer; −1 = none is under way. An event at another time is void
 R_FLOW = 15  # position among the transfers that cross uplinks; −1 = crosses none
 R_CACHED = 16  # input tokens whose KV the prefill instance has already
-R_COLUMNS = 17
+R_COMPUTED = 17  # co-located: tokens of the prompt whose KV is there when the step ends
+R_COLUMNS = 18
 
 # Columns of `instances`.
 I_ROLE = 0  # −1 = no instance has this handle
@@ -162,7 +167,12 @@ I_REDO = 34  # decode: prefill time per token and per squared length
 I_REDO2 = 35
 I_LINK = 36  # three columns: numbers of its S0, S1 and S2 among the uplinks of that level
 I_PER_REQUEST = 39  # prefill: per request of a batch
-I_COLUMNS = 40
+# Co-located: a step's prompts are in the list of those that join.
+I_CLAIMED = 40  # KV tokens set aside for prompts that are not yet computed
+I_PARTIAL = 41  # slot of the prompt that went on after the last step; −1 = none
+I_CHUNK = 42  # prompt tokens of the step
+I_COMPUTED = 43  # prompt tokens computed before it
+I_COLUMNS = 44
 
 # Columns of `readings` and `totals`, written by `measure`.
 V_TOKENS = 0
@@ -176,7 +186,8 @@ V_USED = 7
 V_CAPACITY = 8
 V_IN_ROTATION = 9
 V_INSTANCES = 10
-V_COLUMNS = 11
+V_COMPUTED = 11  # co-located
+V_COLUMNS = 12
 
 
 class State(NamedTuple):

@@ -1,7 +1,7 @@
 """One service's serving plane in simulated time: instances, queues, tokens and what they measured.
 
-The thin wrapper of the event kernel: it owns the arrays, grows them between calls and turns them
-into values. It knows no policy, no topology names and no clock but the time it is advanced to.
+Adds and removes instances between two calls of the event kernel and turns its arrays into values.
+It knows no policy, no topology names and no clock but the time it is advanced to.
 """
 
 from __future__ import annotations
@@ -33,10 +33,7 @@ from heteroscale.sim.kernel_fail import start_over
 from heteroscale.sim.kernel_measure import bucket_edges
 from heteroscale.sim.kernel_memory import (
     empty_state,
-    more_events,
     more_instances,
-    more_log,
-    more_slots,
     write_instance,
     write_options,
     write_routes,
@@ -45,27 +42,18 @@ from heteroscale.sim.kernel_options import KvAdmission as KvAdmission
 from heteroscale.sim.kernel_options import Routing as Routing
 from heteroscale.sim.kernel_options import ServingOptions as ServingOptions
 from heteroscale.sim.kernel_reading import instance_counters, role_counters, tally
-from heteroscale.sim.kernel_requests import misses_so_far
 from heteroscale.sim.kernel_state import (
     DECODE,
-    DONE,
-    G_ARRIVALS,
     G_ARRIVED,
     G_ATTAINED,
     G_BUDGET,
     G_CHANGED,
-    G_CLOSED,
     G_COMPLETED,
     G_FIRST_TOKENS,
     G_IN_TRANSFER,
     G_LARGEST_KV,
     G_LIMIT,
-    G_LIVE,
-    G_LOGGED,
-    G_LOGGING,
     G_MAX_BATCH,
-    G_NEXT_ARRIVAL,
-    G_NOW,
     G_PREEMPTED,
     G_REFUSED,
     G_SLO_TBT,
@@ -73,21 +61,18 @@ from heteroscale.sim.kernel_state import (
     I_IN_ROTATION,
     I_OUTSTANDING,
     I_ROLE,
-    NEED_ARRIVALS,
-    NEED_EVENTS,
-    NEED_SLOTS,
     NONE,
     V_BUSY,
     V_HOST,
     V_TOKENS,
     Int64Array,
 )
-from heteroscale.workload.arrivals import ArrivalChunk
+from heteroscale.sim.plane import Plane
 
 DEFAULTS = ServingOptions()
 
 
-class Serving:
+class Serving(Plane):
     """Exact request-level model of one prefill/decode service.
 
     Time moves only in `advance`; every other call happens at the time last advanced to. Changes of
@@ -120,27 +105,20 @@ class Serving:
         options: ServingOptions = DEFAULTS,
         log: bool = False,
     ) -> None:
+        state = empty_state((network.latency_ps, network.fs_per_byte), decode_max_batch)
+        super().__init__(state, run, measure, log=log)
         self._roles = roles
-        self._state = empty_state((network.latency_ps, network.fs_per_byte), decode_max_batch)
-        scalars = self._state.scalars
+        scalars = state.scalars
         scalars[G_BUDGET] = prefill_token_budget
         scalars[G_MAX_BATCH] = decode_max_batch
         scalars[G_LIMIT] = admission_limit
         scalars[G_SLO_TTFT] = slo_ttft_ps
         scalars[G_SLO_TBT] = slo_tbt_ps
-        write_options(self._state, options)
-        scalars[G_LOGGING] = int(log)
+        write_options(state, options)
         self._rotation: set[int] = set()
         self._handles: tuple[set[int], set[int]] = (set(), set())
         # What removed instances had done: [role, (tokens, busy, host)].
         self._retired = np.zeros((2, 3), np.int64)
-        self._last_arrival_ps = 0
-        self._measured = False
-
-    @property
-    def now_ps(self) -> int:
-        """Time last advanced to; after NEEDS_ARRIVALS, the time of the last event."""
-        return int(self._state.scalars[G_NOW])
 
     def add_instance(
         self,
@@ -223,66 +201,11 @@ class Serving:
         self._state = start_over(self._state, handle)
         self._state.instances[handle, I_ROLE] = NONE
 
-    def feed(self, chunk: ArrivalChunk) -> None:
-        """Hand over the next requests; only while `needs_arrivals`."""
-        times = np.array(chunk.arrival_ps, np.int64)
-        inputs = np.array(chunk.input_tokens, np.int32)
-        outputs = np.array(chunk.output_tokens, np.int32)
-        if not self.needs_arrivals:
-            raise InvariantViolation(
-                "arrivals: must be fed when the last chunk is used up, not before"
-            )
-        if not len(times) == len(inputs) == len(outputs):
-            raise InvariantViolation("arrivals: arrays must have equal lengths")
-        if len(times) == 0:
-            return
-        if times[0] < self._last_arrival_ps or np.any(times[1:] < times[:-1]):
-            raise InvariantViolation("arrivals: times must never decrease")
-        if inputs.min() < 1 or outputs.min() < 1:
-            raise InvariantViolation("arrivals: input and output tokens must be ≥ 1")
-        self._last_arrival_ps = int(times[-1])
-        self._state = self._state._replace(
-            arrival=times, input_tokens=inputs, output_tokens=outputs
-        )
-        self._state.scalars[G_NEXT_ARRIVAL] = 0
-        self._state.scalars[G_ARRIVALS] = len(times)
-
-    def close_arrivals(self) -> None:
-        """Say that no chunk will come any more."""
-        self._state.scalars[G_CLOSED] = 1
-
-    @property
-    def needs_arrivals(self) -> bool:
-        """Whether the next chunk (or the end of them) must be given before time can move."""
-        scalars = self._state.scalars
-        return bool(scalars[G_NEXT_ARRIVAL] == scalars[G_ARRIVALS] and scalars[G_CLOSED] == 0)
-
-    @property
-    def idle(self) -> bool:
-        """Whether the arrivals are closed, used up, and no request is left anywhere."""
-        scalars = self._state.scalars
-        used_up = scalars[G_NEXT_ARRIVAL] == scalars[G_ARRIVALS]
-        return bool(used_up and scalars[G_CLOSED] == 1 and scalars[G_LIVE] == 0)
-
     def advance(self, until_ps: int) -> AdvanceStatus:
         """Let everything up to and including `until_ps` happen, as far as arrivals are known."""
-        if until_ps < self.now_ps:
-            raise InvariantViolation(f"until_ps: must be ≥ {self.now_ps}, got {until_ps}")
-        self._measured = False
         if self._state.scalars[G_CHANGED]:
             self._state = write_routes(self._state, self._rotation)
-        while True:
-            match run(self._state, until_ps):
-                case code if code == DONE:
-                    return AdvanceStatus.DONE
-                case code if code == NEED_ARRIVALS:
-                    return AdvanceStatus.NEEDS_ARRIVALS
-                case code if code == NEED_SLOTS:
-                    self._state = more_slots(self._state)
-                case code if code == NEED_EVENTS:
-                    self._state = more_events(self._state)
-                case _:
-                    self._state = more_log(self._state)
+        return super().advance(until_ps)
 
     def counters(self, at_ps: int) -> Counters:
         """Return the counters at the time last advanced to; `at_ps` must be that time."""
@@ -310,24 +233,6 @@ class Serving:
         self._measure()
         return instance_counters(self._state.readings[handle])
 
-    def running_misses(self, at_ps: int) -> int:
-        """Return the unfinished requests that can no longer keep both limits."""
-        self._at_now(at_ps)
-        return int(misses_so_far(self._state.slots, self._state.scalars, at_ps))
-
-    def ttft_histogram(self) -> Int64Array:
-        """Return cumulative counts by bucket, one entry per first token; a copy."""
-        return self._state.ttft.copy()
-
-    def tbt_histogram(self) -> Int64Array:
-        """Return cumulative counts by bucket, one entry per gap between tokens; a copy."""
-        self._measure()
-        return self._state.tbt.copy()
-
-    def event_log(self) -> Int64Array:
-        """Return rows (time_ps, kind, request, instance or −1), in order; empty unless `log`."""
-        return self._state.log[: self._state.scalars[G_LOGGED]].copy()
-
     def _role_of(self, handle: int) -> int:
         for stage in (0, 1):
             if handle in self._handles[stage]:
@@ -340,15 +245,6 @@ class Serving:
         self._retired[stage] += self._state.readings[handle, [V_TOKENS, V_BUSY, V_HOST]]
         self._handles[stage].remove(handle)
         self._measured = False
-
-    def _at_now(self, at_ps: int) -> None:
-        if at_ps != self.now_ps:
-            raise InvariantViolation(f"at_ps: must be {self.now_ps}, got {at_ps}")
-
-    def _measure(self) -> None:
-        if not self._measured:
-            measure(self._state)
-            self._measured = True
 
 
 def histogram_edges_ps() -> Int64Array:
