@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from heteroscale.cli.root import app
-from heteroscale.config.inventory import load_inventory
+from heteroscale.config.inventory import NamedFault, load_inventory
+from heteroscale.config.inventory_text import inventory_text
+from heteroscale.config.label_presets import LABEL_PRESETS
+from heteroscale.entities.fleet import KnownFleet
+from heteroscale.errors import ConfigError, Problem
 from heteroscale.report.fleet_text import fault_lines, fleet_json, tree_lines
+from heteroscale.workload.fleet_hardware import FleetShape, Load
+from heteroscale.workload.fleets import synthetic_fleet
+
+#: labels of a synthetic fleet
+_PRESET = "topograph"
 
 
 @app.command()
 def topology(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Inventory (YAML or JSON).")],
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Inventory (YAML or JSON).")
+    ] = None,
     depth: Annotated[
         int | None,
         typer.Option(
@@ -25,12 +37,64 @@ def topology(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="Make a fleet up instead of reading a file.")
+    ] = False,
+    nodes: Annotated[int, typer.Option(help="Synthetic: nodes of 8 GPUs.")] = 30,
+    seed: Annotated[int, typer.Option(min=0, help="Synthetic: of every random draw.")] = 1,
+    subclusters: Annotated[
+        int | None, typer.Option(help="Synthetic: default one for each 20 nodes, at most 8.")
+    ] = None,
+    load: Annotated[Load, typer.Option(help="Synthetic: how what runs was placed.")] = Load.PACKED,
+    used: Annotated[float, typer.Option(help="Synthetic: share of GPUs in use.")] = 0.7,
+    unhealthy: Annotated[float, typer.Option(help="Synthetic: share of nodes that failed.")] = 0.01,
+    services: Annotated[
+        int | None, typer.Option(help="Synthetic: default one for each 6 nodes, at least 3.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Synthetic: write the inventory as JSON.")
+    ] = None,
 ) -> None:
     """Show an inventory as a tree with capacity, use and RDMA subgroups, and name its faults."""
-    read = load_inventory(file)
+    _one_source(file, synthetic=synthetic, out=out)
+    fleet: KnownFleet
+    faults: Sequence[NamedFault] = ()
+    if file is None:
+        shape = FleetShape(
+            nodes=nodes,
+            seed=seed,
+            subclusters=subclusters,
+            load=load,
+            used_share=used,
+            unhealthy_share=unhealthy,
+            services=services,
+        )
+        made = synthetic_fleet(shape, LABEL_PRESETS[_PRESET])
+        fleet = made.known()
+        if out is not None:
+            text = inventory_text(_PRESET, made.records, made.instances)
+            out.write_text(text, encoding="utf-8")
+    else:
+        read = load_inventory(file)
+        fleet, faults = read.fleet, read.faults
     if as_json:
-        print(fleet_json(read.fleet, read.faults), end="")
+        print(fleet_json(fleet, faults), end="")
         return
-    print("\n".join(tree_lines(read.fleet, depth)))
-    for line in fault_lines(read.faults):
+    print("\n".join(tree_lines(fleet, depth)))
+    for line in fault_lines(faults):
         print(line, file=sys.stderr)
+
+
+def _one_source(file: Path | None, *, synthetic: bool, out: Path | None) -> None:
+    """Hold the command line to one fleet.
+
+    Raises:
+        ConfigError: none or two are asked for.
+    """
+    problems: list[Problem] = []
+    if (file is None) is not synthetic:
+        problems.append(Problem(path="FILE", rule="is required, or --synthetic in its place"))
+    if out is not None and not synthetic:
+        problems.append(Problem(path="--out", rule="is for --synthetic only"))
+    if problems:
+        raise ConfigError(problems)

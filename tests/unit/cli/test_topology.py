@@ -166,3 +166,40 @@ def test_as_json_with_every_domain_node_and_fault(run: Run, tmp_path: Path) -> N
 def test_what_holds_no_faults_is_valid_json_too(run: Run) -> None:
     _, out, _ = run("topology", EXAMPLE, "--json")
     assert json.loads(out)["faults"] == []
+
+
+def test_a_synthetic_fleet_is_shown_and_written_as_what_it_is(run: Run, tmp_path: Path) -> None:
+    file = str(tmp_path / "fleet.json")
+    words = ("--synthetic", "--nodes", "40", "--seed", "7", "--load", "scattered")
+    code, out, err = run("topology", *words, "--out", file)
+    assert (code, err) == (0, "")
+    assert run("topology", file) == (0, out, "")
+    assert run("validate", file) == (0, f"{file}: ok (40 nodes)\n", "")
+    assert run("topology", *words, "--json")[1] == run("topology", file, "--json")[1]
+
+
+def test_thousands_of_nodes_read_at_a_glance(run: Run) -> None:
+    _, out, _ = run("topology", "--synthetic", "--nodes", "6000")
+    assert len(out.splitlines()) <= 70
+    assert out.splitlines()[-1] == (
+        "folded: 384 S1, 1,536 S0, 6,000 nodes (--depth 5 shows everything)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        pytest.param((), "FILE: is required, or --synthetic in its place", id="nothing to show"),
+        pytest.param(
+            (EXAMPLE, "--synthetic"),
+            "FILE: is required, or --synthetic in its place",
+            id="two fleets",
+        ),
+        pytest.param((EXAMPLE, "--out", "x"), "--out: is for --synthetic only", id="a copy"),
+        pytest.param(
+            ("--synthetic", "--used", "2"), "used_share: must be 0 to 1, got 2.0", id="over-full"
+        ),
+    ],
+)
+def test_command_lines_that_make_no_sense(run: Run, words: tuple[str, ...], fault: str) -> None:
+    assert run("topology", *words) == (2, "", f"{fault}\n")
