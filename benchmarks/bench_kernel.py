@@ -143,13 +143,7 @@ def seconds_of(load: Load, trace: ArrivalChunk, options: ServingOptions) -> tupl
     while not serving.idle:
         until_ps += TICK_S * PS_PER_S
         while serving.advance(until_ps) is AdvanceStatus.NEEDS_ARRIVALS:
-            serving.feed(
-                ArrivalChunk(
-                    arrival_ps=trace.arrival_ps[at : at + CHUNK],
-                    input_tokens=trace.input_tokens[at : at + CHUNK],
-                    output_tokens=trace.output_tokens[at : at + CHUNK],
-                )
-            )
+            serving.feed(trace.of(slice(at, at + CHUNK)))
             at += CHUNK
             if at >= len(trace.arrival_ps):
                 serving.close_arrivals()

@@ -145,12 +145,7 @@ def repeated(trace: ArrivalChunk, copies: int) -> ArrivalChunk:
 def in_chunks(trace: ArrivalChunk) -> Iterator[ArrivalChunk]:
     """Yield a trace in chunks as a file is read."""
     for first in range(0, len(trace.arrival_ps), CHUNK):
-        rows = slice(first, first + CHUNK)
-        yield ArrivalChunk(
-            arrival_ps=trace.arrival_ps[rows],
-            input_tokens=trace.input_tokens[rows],
-            output_tokens=trace.output_tokens[rows],
-        )
+        yield trace.of(slice(first, first + CHUNK))
 
 
 def median(values: Sequence[float]) -> float:

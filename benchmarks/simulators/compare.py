@@ -134,12 +134,7 @@ def _print_row(name: str, ours: float, theirs: float) -> None:
 
 def beside_twin(trace: ArrivalChunk) -> None:
     """Print our speed beside the twin's on a slice, and that their events are equal."""
-    rows = slice(TWIN_REQUESTS)
-    part = ArrivalChunk(
-        arrival_ps=trace.arrival_ps[rows],
-        input_tokens=trace.input_tokens[rows],
-        output_tokens=trace.output_tokens[rows],
-    )
+    part = trace.of(slice(TWIN_REQUESTS))
     serving, _ = played(part, log=True, one_group=True)
     core_s = median([played(part, log=False, one_group=True)[1] for _ in range(OUR_RUNS)])
     twin = Twin(

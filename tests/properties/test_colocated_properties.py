@@ -91,7 +91,7 @@ scripts = st.builds(
     settings=engine_settings(),
     options=st.builds(
         ServingOptions,
-        routing=st.sampled_from(list(Routing)),
+        routing=st.sampled_from([Routing.LEAST_LOADED, Routing.ROUND_ROBIN, Routing.POWER_OF_TWO]),
         kv_admission=st.sampled_from(list(KvAdmission)),
         cached_permille=st.just(0) | st.integers(0, 1_000),
         seed=st.integers(0, 2**40),

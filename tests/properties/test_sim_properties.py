@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heteroscale.sim.serving import KvAdmission, Routing, ServingOptions
+from heteroscale.sim.serving import KvAdmission, PrefixCache, Routing, ServingOptions
 from tests.unit.sim.scenarios import MS, Both, NewInstance, Settings
 from tests.unit.sim.twin_parts import (
     ARRIVED,
@@ -52,8 +52,25 @@ class Script:
     instances: tuple[NewInstance, ...]
     arrivals: tuple[tuple[int, int, int], ...]
     moments: tuple[Moment, ...]
+    #: of each request in turn; of those after the last, none is known
+    blocks: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def known(self) -> tuple[tuple[int, ...], ...]:
+        """Return the blocks of the requests that there are."""
+        rest = len(self.arrivals) - len(self.blocks)
+        return (*self.blocks[: len(self.arrivals)], *[()] * rest)
 
 
+def prompt(root: int, blocks: int, fork: int) -> tuple[int, ...]:
+    """Return the ids of a prompt's blocks: those of its root up to a fork, then others."""
+    return tuple((root << 33) + at + (100 if at >= fork else 0) for at in range(blocks))
+
+
+prompts = st.one_of(
+    st.builds(prompt, st.integers(0, 1), st.integers(4, 14), st.sampled_from([2, 5, 14])),
+    st.lists(st.integers(0, 6), max_size=8).map(tuple),
+)
 instances = st.builds(
     NewInstance,
     role=st.sampled_from(["prefill", "decode"]),
@@ -63,14 +80,26 @@ instances = st.builds(
     location=st.tuples(*[st.integers(0, 1)] * 5),
     capacity=st.sampled_from([500, 1_000, 1_500]),
 )
-options = st.builds(
+ANYWHERE = [Routing.LEAST_LOADED, Routing.ROUND_ROBIN, Routing.POWER_OF_TWO]
+without_cache = st.builds(
     ServingOptions,
-    routing=st.sampled_from(list(Routing)),
+    routing=st.sampled_from(ANYWHERE),
+    decode_routing=st.none() | st.sampled_from([*ANYWHERE, Routing.TOPOLOGY_AWARE]),
     kv_admission=st.sampled_from(list(KvAdmission)),
     uplink_fs_per_byte=st.none() | st.tuples(*[st.integers(1, 2_000_000)] * 3),
     overlap_permille=st.just(0) | st.integers(0, 1_000),
     cached_permille=st.just(0) | st.integers(0, 1_000),
     seed=st.integers(0, 2**40),
+)
+with_cache = st.builds(
+    replace,
+    without_cache,
+    routing=st.sampled_from([*ANYWHERE, Routing.PREFIX_AWARE]),
+    prefix_cache=st.builds(
+        PrefixCache,
+        block_tokens=st.sampled_from([16, 50]),
+        capacity_tokens=st.none() | st.integers(0, 300),
+    ),
 )
 lengths = st.one_of(
     st.tuples(st.integers(1, 700), st.one_of(st.just(1), st.integers(2, 60))),
@@ -80,7 +109,7 @@ lengths = st.one_of(
 
 
 @st.composite
-def traffic(draw: st.DrawFn) -> tuple[tuple[int, int, int], ...]:
+def traffic(draw: st.DrawFn, least: int = 0) -> tuple[tuple[int, int, int], ...]:
     """Draw requests at whole and odd times, several at one instant among them."""
     most_ms = draw(st.sampled_from([4, 40]))
     gaps = st.one_of(
@@ -88,7 +117,9 @@ def traffic(draw: st.DrawFn) -> tuple[tuple[int, int, int], ...]:
     )
     now_ps = 0
     rows = []
-    for gap, (inputs, outputs) in draw(st.lists(st.tuples(gaps, lengths), max_size=30)):
+    for gap, (inputs, outputs) in draw(
+        st.lists(st.tuples(gaps, lengths), min_size=least, max_size=30)
+    ):
         now_ps += gap
         rows.append((now_ps, inputs, outputs))
     return tuple(rows)
@@ -102,21 +133,30 @@ moments = st.builds(
     added=st.none() | instances,
 )
 failing = st.builds(replace, moments, failed=st.none() | st.integers(0, 9))
-scripts = st.builds(
+limits = st.builds(
+    Settings,
+    budget=st.integers(1, 1_500),
+    max_batch=st.integers(1, 6),
+    limit=st.integers(1, 5),
+    slo_ttft_ms=st.integers(10, 200),
+    slo_tbt_ms=st.integers(5, 15),
+    options=without_cache,
+)
+plain_scripts = st.builds(
     Script,
-    settings=st.builds(
-        Settings,
-        budget=st.integers(1, 1_500),
-        max_batch=st.integers(1, 6),
-        limit=st.integers(1, 5),
-        slo_ttft_ms=st.integers(10, 200),
-        slo_tbt_ms=st.integers(5, 15),
-        options=options,
-    ),
+    settings=limits,
     instances=st.lists(instances, max_size=6).map(tuple),
     arrivals=traffic(),
     moments=st.lists(moments, max_size=8).map(tuple),
 )
+sharing_scripts = st.builds(
+    replace,
+    plain_scripts,
+    settings=st.builds(replace, limits, options=with_cache),
+    arrivals=traffic(least=10),
+    blocks=st.lists(prompts, min_size=10, max_size=30).map(tuple),
+)
+scripts = plain_scripts | sharing_scripts
 failing_scripts = st.builds(
     replace, scripts, moments=st.lists(failing, min_size=1, max_size=8).map(tuple)
 )
@@ -125,7 +165,7 @@ failing_scripts = st.builds(
 def play(script: Script, *, checked: bool = True) -> Both:
     """Play a script to its end, with one able instance of each role added last."""
     both = Both(script.settings)
-    both.give(list(script.arrivals), chunk=4)
+    both.give(list(script.arrivals), blocks=script.known, chunk=4)
     handles = [both.add(new) for new in script.instances]
     for moment in script.moments:
         both.advance(both.twin.now + moment.wait_ps)
@@ -245,7 +285,7 @@ def test_4_prefill_is_first_come_first_served_per_instance(script: Script) -> No
 def test_7_reading_and_pausing_change_nothing(script: Script, pauses: list[int]) -> None:
     whole, pieces = Both(script.settings), Both(script.settings)
     for both, chunk in ((whole, 1_000), (pieces, 3)):
-        both.give(list(script.arrivals), chunk=chunk)
+        both.give(list(script.arrivals), blocks=script.known, chunk=chunk)
         for new in script.instances:
             both.add(new)
     for pause_ps in sorted(pauses):

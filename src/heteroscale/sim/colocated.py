@@ -99,7 +99,7 @@ class ColocatedServing(Plane):
             this many per engine. Refused too: input + output tokens above the KV capacity of
             every engine.
         options: routing, KV admission, cached share and seed; what concerns transfers is not
-            looked at.
+            looked at. Neither prefix caches nor a routing of decode.
         log: keep every visible event (`event_log`); it grows with the trace.
 
     Raises:
@@ -122,6 +122,10 @@ class ColocatedServing(Plane):
         if not 1 <= settings.max_sequences <= settings.token_budget or settings.ingress_ps < 0:
             raise InvariantViolation(
                 f"settings: 1 ≤ max_sequences ≤ token_budget and ingress_ps ≥ 0, got {settings}"
+            )
+        if options.prefix_cache is not None or options.decode_routing is not None:
+            raise InvariantViolation(
+                "options: a co-located pool has neither prefix caches nor decode to route"
             )
         state = empty_state(_NO_NETWORK, settings.max_sequences)
         while len(state.instances) < len(engines):

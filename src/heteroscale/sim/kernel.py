@@ -8,6 +8,7 @@ arrivals or room; called again, it goes on as if it had never stopped.
 from __future__ import annotations
 
 from heteroscale.sim.jit import inlined, njit
+from heteroscale.sim.kernel_cache import know_blocks
 from heteroscale.sim.kernel_decode import (
     count_steps,
     end_run,
@@ -32,6 +33,7 @@ from heteroscale.sim.kernel_state import (
     G_ARRIVED,
     G_ARRIVED_INPUT,
     G_ARRIVED_OUTPUT,
+    G_BLOCK_TOKENS,
     G_BUDGET,
     G_CACHED,
     G_CHANGED,
@@ -82,6 +84,7 @@ from heteroscale.sim.kernel_state import (
     NEED_SLOTS,
     NONE,
     R_ARRIVAL,
+    R_BLOCK,
     R_CACHED,
     R_DUE,
     R_FIRST,
@@ -143,6 +146,9 @@ def admit(state: State, now: int) -> int:
     slots[slot, R_OUTPUT] = outputs
     slots[slot, R_CACHED] = min(inputs - 1, inputs * scalars[G_CACHED] // 1000)
     slots[slot, R_FIRST] = NONE
+    slots[slot, R_BLOCK] = NONE
+    if scalars[G_BLOCK_TOKENS] > 0:
+        know_blocks(state, slot, at)
     scalars[G_WAITING] += 1
     write_log(state.log, scalars, now, LOG_ARRIVED, request, NONE)
     return slot

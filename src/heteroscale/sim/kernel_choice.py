@@ -6,8 +6,13 @@ the request's tokens, input and output; a request that none can hold gets none.
 
 from __future__ import annotations
 
-from heteroscale.sim.jit import inlined
+from heteroscale.sim.jit import inlined, njit
+from heteroscale.sim.kernel_cache import cached_tokens
+from heteroscale.sim.kernel_hash import LOW, mixed
+from heteroscale.sim.kernel_links import distance
 from heteroscale.sim.kernel_state import (
+    DECODE,
+    G_DECODE_ROUTING,
     G_GROUPS,
     G_ROUTING,
     G_SEED,
@@ -15,34 +20,22 @@ from heteroscale.sim.kernel_state import (
     LEAST_LOADED,
     NONE,
     PREFILL,
+    PREFIX_AWARE,
     R_INPUT,
     R_OUTPUT,
+    R_PREFILL,
     R_REQUEST,
     ROUND_ROBIN,
+    TOPOLOGY_AWARE,
     Int64Array,
     State,
 )
 
-LOW = 0xFFFFFFFF
-# Odd factors below 2^31, so that a product with 32 bits stays inside int64.
-FIRST_FACTOR = 0x7FEB352D
-SECOND_FACTOR = 0x31848BAB
 # What tells a role's picks, and a request's second pick, from the first ones of prefill.
 ROLE_SALT = 0x5BD1E995
 PICK_SALT = 0x2545F491
-
-
-@inlined
-def mixed(bits: int) -> int:
-    """Return 32 bits in which each of 32 given bits flips about half: shifts and multiplications.
-
-    Ours: the scheme of the well-known finalizers of 32-bit hashes, with smaller factors.
-    """
-    bits ^= bits >> 16
-    bits = (bits * FIRST_FACTOR) & LOW
-    bits ^= bits >> 15
-    bits = (bits * SECOND_FACTOR) & LOW
-    return bits ^ (bits >> 16)
+# A nearer decode instance may have a quarter more load than the least loaded. Ours, a placeholder.
+SLACK = 4
 
 
 @inlined
@@ -119,6 +112,54 @@ def better_of_two(state: State, role: int, start: int, end: int, slot: int, toke
     )
 
 
+@njit
+def least_to_compute(state: State, start: int, end: int, slot: int) -> int:
+    """Return where the least is left to compute with the request, per weight; then the lower.
+
+    Counted are the tokens assigned and the request's own, less its cached prefix there.
+    """
+    best = NONE
+    least = 0
+    for at in range(start, end):
+        i = state.route[PREFILL, at]
+        mine = state.load[i] + state.slots[slot, R_INPUT] - cached_tokens(state, i, slot)
+        if best != NONE:
+            ahead = mine * state.weight[best] - least * state.weight[i]
+            if ahead > 0 or (ahead == 0 and i > best):
+                continue
+        best = i
+        least = mine
+    return best
+
+
+@njit
+def nearest_of_less_loaded(state: State, start: int, end: int, slot: int, tokens: int) -> int:
+    """Return the decode instance nearest to the KV; of equally near ones the less loaded.
+
+    Only those are looked at that have at most as many tokens assigned per weight as the least
+    loaded one would have with a quarter more of them and the request.
+    """
+    instances = state.instances
+    load = state.load
+    weight = state.weight
+    least = least_loaded(state, DECODE, start, end, tokens)
+    if least == NONE:
+        return NONE
+    bound = load[least] + load[least] // SLACK + tokens
+    source = state.slots[slot, R_PREFILL]
+    best = least
+    nearest = distance(instances, source, least)
+    for at in range(start, end):
+        i = state.route[DECODE, at]
+        if instances[i, I_KV_CAPACITY] < tokens or load[i] * weight[least] > bound * weight[i]:
+            continue
+        far = distance(instances, source, i)
+        if far < nearest or (far == nearest and less_loaded(load, weight, best, i) == i):
+            best = i
+            nearest = far
+    return best
+
+
 @inlined
 def choose_instance(state: State, role: int, group: int, slot: int) -> int:
     """Return the instance of a group, or of all groups for −1, that takes a request; −1 = none."""
@@ -128,9 +169,13 @@ def choose_instance(state: State, role: int, group: int, slot: int) -> int:
     if start == end:
         return NONE
     tokens = state.slots[slot, R_INPUT] + state.slots[slot, R_OUTPUT]
-    routing = state.scalars[G_ROUTING]
+    routing = state.scalars[G_ROUTING if role == PREFILL else G_DECODE_ROUTING]
     if routing == LEAST_LOADED:
         return least_loaded(state, role, start, end, tokens)
     if routing == ROUND_ROBIN:
         return next_in_turn(state, role, group + 1, start, end, tokens)
+    if routing == PREFIX_AWARE:
+        return least_to_compute(state, start, end, slot)
+    if routing == TOPOLOGY_AWARE:
+        return nearest_of_less_loaded(state, start, end, slot, tokens)
     return better_of_two(state, role, start, end, slot, tokens)

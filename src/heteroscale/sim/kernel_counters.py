@@ -95,5 +95,9 @@ class Counters:
     in_transfer: int
     #: cumulative: times that a running sequence lost its KV for lack of room
     preempted: int = 0
+    #: cumulative: input tokens of the requests whose blocks were looked for in a prefix cache,
+    #: counted when their batch ends, and those of them that were there
+    prefix_lookup_tokens: int = 0
+    prefix_hit_tokens: int = 0
     #: in the order given to Serving: prefill, decode
     roles: tuple[RoleCounters, RoleCounters]

@@ -8,15 +8,17 @@ import numpy as np
 
 from heteroscale.errors import InvariantViolation
 from heteroscale.performance.model import StepCoefficients
-from heteroscale.sim.kernel_choice import LOW, mixed
+from heteroscale.sim.kernel_hash import LOW, mixed
 from heteroscale.sim.kernel_measure import BUCKETS, bucket_edges
 from heteroscale.sim.kernel_options import KvAdmission, Routing, ServingOptions
 from heteroscale.sim.kernel_state import (
     DECODE,
+    G_BLOCK_TOKENS,
     G_BUDGET,
     G_CACHED,
     G_COLUMNS,
     G_DECODE_HEAD,
+    G_DECODE_ROUTING,
     G_EVENTS,
     G_FREE_SLOT,
     G_GROUPS,
@@ -43,6 +45,7 @@ from heteroscale.sim.kernel_state import (
     I_REDO2,
     I_ROLE,
     I_VERSION,
+    NODE_COLUMNS,
     NONE,
     PREFILL,
     R_COLUMNS,
@@ -93,6 +96,10 @@ def empty_state(network: tuple[tuple[int, ...], tuple[int, ...]], max_batch: int
         arrival=np.zeros(0, np.int64),
         input_tokens=np.zeros(0, np.int32),
         output_tokens=np.zeros(0, np.int32),
+        block_starts=np.zeros(1, np.int64),
+        blocks=np.zeros(0, np.int64),
+        cache_table=np.zeros((INSTANCES, 1), np.int64),
+        cache_nodes=np.zeros((INSTANCES, 0, NODE_COLUMNS), np.int64),
     )
     return more_slots(state)
 
@@ -100,7 +107,13 @@ def empty_state(network: tuple[tuple[int, ...], tuple[int, ...]], max_batch: int
 def write_options(state: State, options: ServingOptions) -> None:
     """Turn the names of choices into the kernel's numbers."""
     scalars = state.scalars
-    scalars[G_ROUTING] = list(Routing).index(options.routing)
+    _write_routing(scalars, options)
+    if options.prefix_cache is not None:
+        if options.prefix_cache.block_tokens < 1:
+            raise InvariantViolation(
+                f"block_tokens: must be ≥ 1, got {options.prefix_cache.block_tokens}"
+            )
+        scalars[G_BLOCK_TOKENS] = options.prefix_cache.block_tokens
     scalars[G_SEED] = mixed(options.seed & LOW)
     for name, column in (("overlap_permille", G_OVERLAP), ("cached_permille", G_CACHED)):
         share = getattr(options, name)
@@ -116,6 +129,21 @@ def write_options(state: State, options: ServingOptions) -> None:
         state.uplinks[0] = options.uplink_fs_per_byte
         state.uplinks[1] = [state.network[1, 2 + level :].min() for level in range(3)]
     scalars[G_GROWS] = list(KvAdmission).index(options.kv_admission)
+
+
+def _write_routing(scalars: Int64Array, options: ServingOptions) -> None:
+    prefill, decode = options.routing, options.decode_routing
+    if decode is None:
+        decode = Routing.LEAST_LOADED if prefill is Routing.PREFIX_AWARE else prefill
+    if prefill is Routing.PREFIX_AWARE and options.prefix_cache is None:
+        raise InvariantViolation("routing: PREFIX_AWARE needs a prefix cache")
+    if prefill is Routing.TOPOLOGY_AWARE or decode is Routing.PREFIX_AWARE:
+        raise InvariantViolation(
+            "routing: TOPOLOGY_AWARE is for decode and PREFIX_AWARE for prefill, "
+            f"got {prefill.value} for prefill, {decode.value} for decode"
+        )
+    scalars[G_ROUTING] = list(Routing).index(prefill)
+    scalars[G_DECODE_ROUTING] = list(Routing).index(decode)
 
 
 def _larger(array: Int64Array, length: int) -> Int64Array:
@@ -168,6 +196,8 @@ def more_instances(state: State) -> State:
         weight=_larger(state.weight, 2 * old),
         finish=_larger(state.finish, 2 * old),
         links=_larger(state.links, 2 * old),
+        cache_table=_larger(state.cache_table, 2 * old),
+        cache_nodes=_larger(state.cache_nodes, 2 * old),
         readings=_larger(state.readings, 2 * old),
     )
 

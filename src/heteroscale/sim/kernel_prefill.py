@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heteroscale.sim.jit import inlined, njit
+from heteroscale.sim.kernel_cache import keep_blocks, look_up, take_cached
 from heteroscale.sim.kernel_choice import choose_instance
 from heteroscale.sim.kernel_heap import push_event, queue_slot
 from heteroscale.sim.kernel_measure import bucket_of, write_log
@@ -22,6 +23,7 @@ from heteroscale.sim.kernel_state import (
     G_PREFILL_COUNT,
     G_PREFILL_HEAD,
     G_PREFILL_TAIL,
+    G_ROUTING,
     G_WAITING,
     I_BASE,
     I_BATCH_HEAD,
@@ -44,7 +46,9 @@ from heteroscale.sim.kernel_state import (
     LOG_FIRST_TOKEN,
     NONE,
     PREFILL,
+    PREFIX_AWARE,
     R_ARRIVAL,
+    R_BLOCK,
     R_CACHED,
     R_DONE,
     R_FIRST,
@@ -72,8 +76,9 @@ def refused(scalars: Int64Array, tokens: int) -> bool:
 @inlined
 def place_prefill(state: State, slot: int, now: int) -> None:
     """Route an admitted request, or let it wait for the first instance that comes."""
-    group = choose_group(state)
-    if group == NONE:
+    # Where a prefix is kept matters more than the order of the groups.
+    group = NONE if state.scalars[G_ROUTING] == PREFIX_AWARE else choose_group(state)
+    if state.scalars[G_IN_ROTATION] == 0:
         wait_for_prefill(state, slot)
     else:
         queue_prefill(state, slot, choose_instance(state, PREFILL, group, slot), now)
@@ -106,6 +111,7 @@ def queue_prefill(state: State, slot: int, i: int, now: int) -> None:
     slots = state.slots
     instances = state.instances
     slots[slot, R_PREFILL] = i
+    slots[slot, R_CACHED] = look_up(state, i, slot)
     state.load[i] += slots[slot, R_INPUT] - slots[slot, R_CACHED]
     instances[i, I_OUTSTANDING] += 1
     queue_slot(slots, instances, i, slot)
@@ -121,17 +127,19 @@ def start_batch(state: State, i: int, now: int) -> None:
     scalars = state.scalars
     head = instances[i, I_QUEUE_HEAD]
     queued = instances[i, I_QUEUED]
-    cached = slots[head, R_CACHED]
+    cached = look_up(state, i, head)
+    take_cached(state, i, head, cached)
     tokens = slots[head, R_INPUT] - cached
     pairs = tokens * (tokens + 2 * cached)
     last = head
     count = 1
     while count < queued:
         slot = slots[last, R_NEXT]
-        cached = slots[slot, R_CACHED]
+        cached = look_up(state, i, slot)
         length = slots[slot, R_INPUT] - cached
         if tokens + length > scalars[G_BUDGET]:
             break
+        take_cached(state, i, slot, cached)
         tokens += length
         pairs += length * (length + 2 * cached)
         last = slot
@@ -168,6 +176,8 @@ def end_batch(state: State, i: int, now: int) -> None:
     scalars[G_FIRST_TOKENS] += instances[i, I_RUNNING]
     for _ in range(instances[i, I_RUNNING]):
         following = slots[slot, R_NEXT]
+        if slots[slot, R_BLOCK] != NONE:
+            keep_blocks(state, i, slot)
         slots[slot, R_FIRST] = now
         slots[slot, R_LAST] = now
         slots[slot, R_DONE] = 1

@@ -23,6 +23,8 @@ DECODE = 1
 LEAST_LOADED = 0
 ROUND_ROBIN = 1
 POWER_OF_TWO = 2
+PREFIX_AWARE = 3
+TOPOLOGY_AWARE = 4
 
 # Directions of an uplink.
 OUTWARD = 0
@@ -109,7 +111,12 @@ G_CACHED = 47  # share of each input that is cached, thousandths
 # an engine's queue.
 G_CHUNKED = 48
 G_INGRESS = 49
-G_COLUMNS = 50
+# P/D serving: how decode instances are chosen, and prefix caches.
+G_DECODE_ROUTING = 50
+G_BLOCK_TOKENS = 51  # of one block of the prefix caches; 0 = there are none
+G_LOOKED_UP = 52  # input tokens of the requests with blocks whose batch has ended …
+G_HIT = 53  # … and those of them that were cached
+G_COLUMNS = 54
 
 # Columns of `slots`.
 R_REQUEST = 0  # number of the request in order of arrival; −1 = the slot is free
@@ -130,7 +137,9 @@ R_DUE = 14  # end of the transfer; −1 = none is under way. An event at another
 R_FLOW = 15  # position among the transfers that cross uplinks; −1 = crosses none
 R_CACHED = 16  # input tokens whose KV the prefill instance has already
 R_COMPUTED = 17  # co-located: tokens of the prompt whose KV is there when the step ends
-R_COLUMNS = 18
+R_BLOCK = 18  # where its blocks begin in `blocks`; −1 = they are not known or not looked for
+R_BLOCK_COUNT = 19  # whole ones
+R_COLUMNS = 20
 
 # Columns of `instances`.
 I_ROLE = 0  # −1 = no instance has this handle
@@ -172,7 +181,18 @@ I_CLAIMED = 40  # KV tokens set aside for prompts that are not yet computed
 I_PARTIAL = 41  # slot of the prompt that went on after the last step; −1 = none
 I_CHUNK = 42  # prompt tokens of the step
 I_COMPUTED = 43  # prompt tokens computed before it
-I_COLUMNS = 44
+I_CACHE_BLOCKS = 44  # prefill: capacity of its prefix cache in blocks; 0 = it has none
+I_CACHED = 45  # blocks in it
+I_CACHE_MASK = 46  # entries of its table, a power of two, − 1
+I_NEWEST = 47  # nodes of its most and least recently used block
+I_OLDEST = 48
+I_COLUMNS = 49
+
+# Columns of `cache_nodes`.
+NODE_BLOCK = 0
+NODE_NEWER = 1
+NODE_OLDER = 2
+NODE_COLUMNS = 3
 
 # Columns of `readings` and `totals`, written by `measure`.
 V_TOKENS = 0
@@ -237,3 +257,11 @@ class State(NamedTuple):
     arrival: Int64Array
     input_tokens: Int32Array
     output_tokens: Int32Array
+    #: [request of the chunk] → first of its blocks, and one more for the end
+    block_starts: Int64Array
+    #: ids of the blocks of live requests, then of the chunk's
+    blocks: Int64Array
+    #: [handle, entry]: node + 1 of a block in a prefix cache; 0 = free
+    cache_table: Int64Array
+    #: [handle, node, (block, next newer node, next older node)]
+    cache_nodes: Int64Array

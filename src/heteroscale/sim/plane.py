@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from heteroscale.errors import InvariantViolation
+from heteroscale.sim.kernel_cache_memory import write_blocks
 from heteroscale.sim.kernel_counters import AdvanceStatus
 from heteroscale.sim.kernel_memory import more_events, more_log, more_slots
 from heteroscale.sim.kernel_requests import misses_so_far
@@ -83,6 +84,7 @@ class Plane:
         self._state = self._state._replace(
             arrival=times, input_tokens=inputs, output_tokens=outputs
         )
+        self._state = write_blocks(self._state, chunk)
         self._state.scalars[G_NEXT_ARRIVAL] = 0
         self._state.scalars[G_ARRIVALS] = len(times)
 

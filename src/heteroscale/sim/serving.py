@@ -11,6 +11,7 @@ import numpy as np
 from heteroscale.errors import InvariantViolation
 from heteroscale.performance.model import StepCoefficients
 from heteroscale.sim.kernel import measure, run
+from heteroscale.sim.kernel_cache_memory import write_cache
 from heteroscale.sim.kernel_counters import (
     AdvanceStatus as AdvanceStatus,
 )
@@ -39,6 +40,7 @@ from heteroscale.sim.kernel_memory import (
     write_routes,
 )
 from heteroscale.sim.kernel_options import KvAdmission as KvAdmission
+from heteroscale.sim.kernel_options import PrefixCache as PrefixCache
 from heteroscale.sim.kernel_options import Routing as Routing
 from heteroscale.sim.kernel_options import ServingOptions as ServingOptions
 from heteroscale.sim.kernel_reading import instance_counters, role_counters, tally
@@ -50,9 +52,11 @@ from heteroscale.sim.kernel_state import (
     G_CHANGED,
     G_COMPLETED,
     G_FIRST_TOKENS,
+    G_HIT,
     G_IN_TRANSFER,
     G_LARGEST_KV,
     G_LIMIT,
+    G_LOOKED_UP,
     G_MAX_BATCH,
     G_PREEMPTED,
     G_REFUSED,
@@ -115,6 +119,7 @@ class Serving(Plane):
         scalars[G_SLO_TTFT] = slo_ttft_ps
         scalars[G_SLO_TBT] = slo_tbt_ps
         write_options(state, options)
+        self._prefix_cache = options.prefix_cache
         self._rotation: set[int] = set()
         self._handles: tuple[set[int], set[int]] = (set(), set())
         # What removed instances had done: [role, (tokens, busy, host)].
@@ -145,6 +150,8 @@ class Serving(Plane):
             self._state = more_instances(self._state)
         handle = int(free[0])
         write_instance(self._state, handle, stage, coefficients, group, location, capacity)
+        kept_tokens = 0 if stage == DECODE else self._cache_tokens(coefficients)
+        self._state = write_cache(self._state, handle, kept_tokens)
         self._handles[stage].add(handle)
         if stage == DECODE:
             scalars = self._state.scalars
@@ -221,6 +228,8 @@ class Serving(Plane):
             first_tokens=int(scalars[G_FIRST_TOKENS]),
             in_transfer=int(scalars[G_IN_TRANSFER]),
             preempted=int(scalars[G_PREEMPTED]),
+            prefix_lookup_tokens=int(scalars[G_LOOKED_UP]),
+            prefix_hit_tokens=int(scalars[G_HIT]),
             roles=(
                 role_counters(self._state, 0, self._roles[0], self._retired[0]),
                 role_counters(self._state, 1, self._roles[1], self._retired[1]),
@@ -238,6 +247,14 @@ class Serving(Plane):
             if handle in self._handles[stage]:
                 return stage
         raise InvariantViolation(f"instance {handle}: there is none")
+
+    def _cache_tokens(self, coefficients: StepCoefficients) -> int:
+        """Return how many tokens a prefill instance keeps; 0 = no prefix cache."""
+        cache = self._prefix_cache
+        if cache is None:
+            return 0
+        capacity = cache.capacity_tokens
+        return coefficients.kv_capacity_tokens if capacity is None else capacity
 
     def _retire(self, handle: int, stage: int) -> None:
         """Keep what an instance that goes has done."""

@@ -24,7 +24,7 @@ from heteroscale.sim.result import Search
 from heteroscale.sim.run import Run, RunRecord
 from heteroscale.sim.traffic import arrivals_of
 from heteroscale.sim.world import build_world, settings_of, stage_roles
-from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk, ArrivalSource
+from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk, ArrivalSource, in_one
 
 #: a fixed fleet serves this long before it is compared, so that it is neither empty nor flooded
 WARM_UP_S = 300.0
@@ -160,26 +160,13 @@ def _with_requests(
         for (start_ps, end_ps), part in zip(bounds, parts, strict=True):
             low, high = np.searchsorted(chunk.arrival_ps, (start_ps, end_ps))
             if low < high:
-                part.append(
-                    ArrivalChunk(
-                        arrival_ps=chunk.arrival_ps[low:high] - start_ps,
-                        input_tokens=chunk.input_tokens[low:high],
-                        output_tokens=chunk.output_tokens[low:high],
-                    )
-                )
+                requests = chunk.of(slice(low, high))
+                part.append(replace(requests, arrival_ps=requests.arrival_ps - start_ps))
         if len(chunk.arrival_ps) and chunk.arrival_ps[-1] >= bounds[-1][1]:
             break
     for (first, last), warm_up, part in zip(spans, warm_ups, parts, strict=True):
         if part:
-            yield Hours(first=first, last=last, warm_up=warm_up, requests=_joined(part))
-
-
-def _joined(chunks: Sequence[ArrivalChunk]) -> ArrivalChunk:
-    return ArrivalChunk(
-        arrival_ps=np.concatenate([chunk.arrival_ps for chunk in chunks]),
-        input_tokens=np.concatenate([chunk.input_tokens for chunk in chunks]),
-        output_tokens=np.concatenate([chunk.output_tokens for chunk in chunks]),
-    )
+            yield Hours(first=first, last=last, warm_up=warm_up, requests=in_one(part))
 
 
 class _Trial:
@@ -297,8 +284,4 @@ def _busiest_interval(
     intervals = requests.arrival_ps // round(interval_s * PS_PER_S)
     busiest_one = int(np.argmax(np.bincount(intervals, weights=tokens)))
     low, high = np.searchsorted(intervals, (busiest_one, busiest_one + 1))
-    return ArrivalChunk(
-        arrival_ps=requests.arrival_ps[low:high],
-        input_tokens=requests.input_tokens[low:high],
-        output_tokens=requests.output_tokens[low:high],
-    )
+    return requests.of(slice(low, high))

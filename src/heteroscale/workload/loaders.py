@@ -8,7 +8,8 @@ from __future__ import annotations
 import gzip
 import math
 import zlib
-from collections.abc import Callable, Generator, Iterator
+from array import array
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +20,7 @@ import numpy as np
 
 from heteroscale.errors import ConfigError, Problem
 from heteroscale.workload import azure, mooncake, own_csv
-from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk, ArrivalSource
+from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk, ArrivalSource, PrefixBlocks
 from heteroscale.workload.trace_fields import BadField, Row
 
 CHUNK_ROWS = 65_536
@@ -105,6 +106,30 @@ def detect_format(path: Path) -> str:
     raise _fault(path, rule, first[:80].decode("utf-8", "backslashreplace"))
 
 
+class _Pending:
+    """Requests that are read and not yet handed on, numbers only."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[int, int, int]] = []
+        self._block_starts = array("q", [0])
+        self._blocks = array("q")
+
+    def add(self, time_ps: int, tokens_in: int, tokens_out: int, blocks: Sequence[int]) -> None:
+        """Append a request."""
+        self.rows.append((time_ps, tokens_in, tokens_out))
+        self._blocks.extend(blocks)
+        self._block_starts.append(len(self._blocks))
+
+    def blocks(self, first_id: int) -> PrefixBlocks | None:
+        """Return the blocks of all requests, ids counted from one on; None = there are none."""
+        if not self._blocks:
+            return None
+        return PrefixBlocks(
+            starts=np.array(self._block_starts, np.int64),
+            ids=np.array(self._blocks, np.int64) + first_id,
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class _Copies:
     """How the trace's clock becomes the run's."""
@@ -113,10 +138,10 @@ class _Copies:
     form: TraceFormat
     speedup: Fraction
 
-    def chunk(self, rows: list[Row], start_ps: int) -> ArrivalChunk:
+    def chunk(self, pending: _Pending, start_ps: int, first_id: int) -> ArrivalChunk:
         """Return rows (times since the trace's first) as a chunk that starts `start_ps` in."""
         divisor, factor = self.speedup.numerator, self.speedup.denominator
-        times, inputs, outputs = zip(*rows, strict=True)
+        times, inputs, outputs = zip(*pending.rows, strict=True)
         arrival_ps = [(start_ps + time) * factor // divisor for time in times]
         if arrival_ps[-1] > MAX_RUN_S * PS_PER_S:
             days = arrival_ps[-1] / PS_PER_S / 86_400
@@ -125,17 +150,21 @@ class _Copies:
             arrival_ps=np.array(arrival_ps, dtype=np.int64),
             input_tokens=np.array(inputs, dtype=np.int32),
             output_tokens=np.array(outputs, dtype=np.int32),
+            blocks=pending.blocks(first_id),
         )
 
-    def one_pass(self, start_ps: int) -> Generator[ArrivalChunk, None, tuple[int, int]]:
-        """Yield one copy's chunks and return (last time since the first, requests)."""
+    def one_pass(
+        self, start_ps: int, first_id: int
+    ) -> Generator[ArrivalChunk, None, tuple[int, int, int]]:
+        """Yield one copy's chunks; return (last time since the first, requests, next block id)."""
         faults = _Faults(str(self.path))
-        rows: list[Row] = []
+        pending = _Pending()
         first_ps = last_ps = count = 0
+        next_id = first_id
         with _opened(self.path) as file:
             for number, line in _without_header(_numbered_lines(file), self.form.header):
                 try:
-                    time_ps, tokens_in, tokens_out = self.form.parse_line(line)
+                    time_ps, tokens_in, tokens_out, blocks = self.form.parse_line(line)
                     if count and time_ps < last_ps:
                         rule = (
                             f"must not be earlier than the line before, by {last_ps - time_ps} ps"
@@ -150,16 +179,18 @@ class _Copies:
                 # A faulty file gives no more requests; the rest is read for its faults only.
                 if faults.count:
                     continue
-                rows.append((time_ps - first_ps, tokens_in, tokens_out))
-                if len(rows) == CHUNK_ROWS:
-                    yield self.chunk(rows, start_ps)
-                    rows = []
+                pending.add(time_ps - first_ps, tokens_in, tokens_out, blocks)
+                if blocks:
+                    next_id = max(next_id, first_id + max(blocks) + 1)
+                if len(pending.rows) == CHUNK_ROWS:
+                    yield self.chunk(pending, start_ps, first_id)
+                    pending = _Pending()
         faults.raise_if_any()
         if not count:
             raise _fault(self.path, "must hold at least one request")
-        if rows:
-            yield self.chunk(rows, start_ps)
-        return last_ps - first_ps, count
+        if pending.rows:
+            yield self.chunk(pending, start_ps, first_id)
+        return last_ps - first_ps, count, next_id
 
 
 class _Faults:
@@ -190,9 +221,10 @@ class _Faults:
 
 
 def _replay(copies: _Copies, repeat: int) -> ArrivalSource:
-    start_ps = 0
+    start_ps = next_id = 0
     for _ in range(repeat):
-        span_ps, count = yield from copies.one_pass(start_ps)
+        # A copy has block ids of its own: it would find the one before it in a cache.
+        span_ps, count, next_id = yield from copies.one_pass(start_ps, next_id)
         # The next copy starts one mean gap after the last request, so the mean rate is kept.
         start_ps += span_ps + (span_ps // (count - 1) if span_ps else PS_PER_S)
 
@@ -210,7 +242,8 @@ def open_trace(
         path: plain or gzip (known by content).
         format: a name in FORMATS, or "auto" for the one the first line shows.
         speedup: arrival times are divided by it (exact for a decimal number, rounded down to 1 ps).
-        repeat: copies played one after another, one mean gap apart.
+        repeat: copies played one after another, one mean gap apart, each with prefix blocks of its
+            own.
 
     Raises:
         ConfigError: at once for a file of no known format or a bad argument; while iterating, at

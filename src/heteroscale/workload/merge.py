@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from heteroscale.workload.arrivals import ArrivalChunk, ArrivalSource
+from heteroscale.workload.arrivals import ArrivalChunk, ArrivalSource, in_one
 
 
 def merged(sources: Sequence[ArrivalSource]) -> ArrivalSource:
@@ -21,9 +21,9 @@ def merged(sources: Sequence[ArrivalSource]) -> ArrivalSource:
         kept: list[tuple[ArrivalSource, ArrivalChunk]] = []
         for source, chunk in waiting:
             count = int(np.searchsorted(chunk.arrival_ps, until_ps, side="right"))
-            ready.append(_part(chunk, slice(count)))
+            ready.append(chunk.of(slice(count)))
             if count < len(chunk.arrival_ps):
-                kept.append((source, _part(chunk, slice(count, None))))
+                kept.append((source, chunk.of(slice(count, None))))
             else:
                 kept += _with_next(source)
         waiting = kept
@@ -41,21 +41,8 @@ def _with_next(source: ArrivalSource) -> list[tuple[ArrivalSource, ArrivalChunk]
     return []
 
 
-def _part(chunk: ArrivalChunk, rows: slice) -> ArrivalChunk:
-    return ArrivalChunk(
-        arrival_ps=chunk.arrival_ps[rows],
-        input_tokens=chunk.input_tokens[rows],
-        output_tokens=chunk.output_tokens[rows],
-    )
-
-
 def _in_order(chunks: Sequence[ArrivalChunk]) -> ArrivalChunk:
     """Return sorted chunks as one; at equal times the earlier chunk goes first."""
-    arrival_ps = np.concatenate([chunk.arrival_ps for chunk in chunks])
+    together = in_one(chunks)
     # A stable sort merges runs that are sorted already.
-    order = np.argsort(arrival_ps, kind="stable")
-    return ArrivalChunk(
-        arrival_ps=arrival_ps[order],
-        input_tokens=np.concatenate([chunk.input_tokens for chunk in chunks])[order],
-        output_tokens=np.concatenate([chunk.output_tokens for chunk in chunks])[order],
-    )
+    return together.of(np.argsort(together.arrival_ps, kind="stable"))

@@ -1,6 +1,7 @@
 """Mooncake traces: a JSON object a line: timestamp (ms), input_length, output_length, hash_ids.
 
-`hash_ids` name 512-token prefix blocks; they must be a list, and are not used.
+`hash_ids` name the blocks of 512 tokens of the prompt, the last one cut where the prompt ends; two
+blocks of one id are equal, and so is all before them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from heteroscale.workload.trace_fields import MAX_TOKENS, TOKENS_RULE, BadField,
 _PS_PER_MS = 1_000_000_000
 #: A century: anything later is not a time in milliseconds.
 _MAX_MS = 3_155_760_000_000
+#: So that 10,000 copies of a trace have ids of their own in 64 bits.
+_MAX_ID = 10**12
 
 
 def _time_ps(value: object) -> int:
@@ -30,8 +33,20 @@ def _tokens(row: dict[str, object], name: str) -> int:
     raise BadField(name, TOKENS_RULE, value)
 
 
+def _blocks(row: dict[str, object]) -> list[int]:
+    """Return the ids of a prompt's blocks; none where the trace has none."""
+    ids = row.get("hash_ids", [])
+    if not isinstance(ids, list):
+        raise BadField("hash_ids", "must be a list", ids)
+    for at, one in enumerate(cast(list[object], ids)):
+        if not isinstance(one, int) or isinstance(one, bool) or not 0 <= one <= _MAX_ID:
+            rule = f"must be a whole number from 0 to {_MAX_ID}"
+            raise BadField(f"hash_ids[{at}]", rule, one)
+    return cast(list[int], ids)
+
+
 def parse_line(line: bytes) -> Row:
-    """Return time, input and output tokens of one line.
+    """Return time, input and output tokens, and prefix blocks, of one line.
 
     Raises:
         BadField: the line is not in this format.
@@ -43,7 +58,5 @@ def parse_line(line: bytes) -> Row:
     if not isinstance(row, dict):
         raise BadField("line", "must be one JSON object", shown(line))
     row = cast(dict[str, object], row)
-    if not isinstance(row.get("hash_ids", []), list):
-        raise BadField("hash_ids", "must be a list", row["hash_ids"])
     time_ps = _time_ps(row.get("timestamp"))
-    return time_ps, _tokens(row, "input_length"), _tokens(row, "output_length")
+    return time_ps, _tokens(row, "input_length"), _tokens(row, "output_length"), _blocks(row)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from heteroscale.workload.arrivals import PS_PER_S
 
-#: (time in ps on the trace's own clock, input tokens, output tokens)
-Row: TypeAlias = tuple[int, int, int]
+#: (time in ps on the trace's own clock, input tokens, output tokens, ids of its prefix blocks)
+Row: TypeAlias = tuple[int, int, int, Sequence[int]]
 
 #: Above the longest context window offered today (10 million tokens) a length is a fault of the
 #: file; below it the square of a length times any attention coefficient stays inside an int64.
@@ -59,7 +59,7 @@ def csv_row(
         at_ps = time_ps(fields[0])
     except ValueError:
         raise BadField(names[0], time_rule, shown(fields[0])) from None
-    return at_ps, tokens(fields[1], names[1]), tokens(fields[2], names[2])
+    return at_ps, tokens(fields[1], names[1]), tokens(fields[2], names[2]), ()
 
 
 def fraction_ps(digits: bytes) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from heteroscale.performance.model import StepCoefficients
 from heteroscale.sim.serving import DEFAULTS, AdvanceStatus, NetworkTable, Serving, ServingOptions
-from heteroscale.workload.arrivals import ArrivalChunk
+from heteroscale.workload.arrivals import ArrivalChunk, PrefixBlocks
 from tests.unit.sim.twin import Twin
 
 MS = 1_000_000_000
@@ -62,6 +63,14 @@ class NewInstance:
     kv_capacity_tokens: int = 4_000
     location: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
     capacity: int = 1_000
+
+
+def prefix_blocks(of_requests: Sequence[tuple[int, ...]]) -> PrefixBlocks:
+    """Return the blocks of some requests as arrays."""
+    return PrefixBlocks(
+        starts=np.cumsum([0, *map(len, of_requests)]),
+        ids=np.array([block for blocks in of_requests for block in blocks], np.int64),
+    )
 
 
 class Both:
@@ -122,16 +131,24 @@ class Both:
         self.kernel.fail(handle)
         self.twin.fail(handle)
 
-    def give(self, arrivals: list[tuple[int, int, int]], *, chunk: int = 7) -> None:
-        """Give the whole trace: (arrival_ps, input tokens, output tokens)."""
-        self.twin.feed(arrivals)
+    def give(
+        self,
+        arrivals: list[tuple[int, int, int]],
+        *,
+        blocks: Sequence[tuple[int, ...]] = (),
+        chunk: int = 7,
+    ) -> None:
+        """Give the whole trace: (arrival_ps, input tokens, output tokens), and prefix blocks."""
+        self.twin.feed(arrivals, blocks)
         for at in range(0, len(arrivals), chunk):
             rows = np.array(arrivals[at : at + chunk], np.int64)
+            known = blocks[at : at + chunk]
             self.chunks.append(
                 ArrivalChunk(
                     arrival_ps=rows[:, 0],
                     input_tokens=rows[:, 1].astype(np.int32),
                     output_tokens=rows[:, 2].astype(np.int32),
+                    blocks=prefix_blocks(known) if any(known) else None,
                 )
             )
 

@@ -11,7 +11,7 @@ from heteroscale.errors import InvariantViolation
 from heteroscale.performance.model import StepCoefficients
 from heteroscale.sim.colocated import ColocatedServing, EngineSettings, PoolCounters
 from heteroscale.sim.kernel_counters import InstanceCounters, Tally
-from heteroscale.sim.serving import KvAdmission, ServingOptions
+from heteroscale.sim.serving import KvAdmission, PrefixCache, Routing, ServingOptions
 from heteroscale.workload.arrivals import ArrivalChunk
 from tests.unit.sim.scenarios import MS
 from tests.unit.sim.twin_parts import FINISHED, FIRST_TOKEN, JOINED, PREEMPTED, REFUSED
@@ -167,6 +167,25 @@ def test_the_newest_gives_way_when_the_next_token_of_all_does_not_fit() -> None:
     assert serving.counters(10_000 * MS).prompt_tokens == 10 + 10 + 14
     reserved = served((0, 10, 9), (0, 10, 9), speed=speed)
     assert times_ms(reserved, PREEMPTED) == []
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ServingOptions(prefix_cache=PrefixCache()),
+        ServingOptions(decode_routing=Routing.TOPOLOGY_AWARE),
+    ],
+)
+def test_what_only_separate_roles_have_is_refused(options: ServingOptions) -> None:
+    with pytest.raises(InvariantViolation, match="neither prefix caches nor decode"):
+        ColocatedServing(
+            [SPEED],
+            SETTINGS,
+            admission_limit=8,
+            slo_ttft_ps=MS,
+            slo_tbt_ps=MS,
+            options=options,
+        )
 
 
 def test_a_request_that_no_engine_can_hold_is_refused() -> None:

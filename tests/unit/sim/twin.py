@@ -6,9 +6,12 @@ Written from the rules, not from the kernel; it must agree with it to the last b
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
+from fractions import Fraction
 
 from heteroscale.performance.model import StepCoefficients
 from heteroscale.sim.serving import KvAdmission, Routing
+from tests.unit.sim.twin_cache import TwinCache
 from tests.unit.sim.twin_links import TwinLinks
 from tests.unit.sim.twin_parts import (
     ARRIVAL,
@@ -26,6 +29,7 @@ from tests.unit.sim.twin_parts import (
     Location,
     Request,
     TwinInstance,
+    apart,
     two_picks,
 )
 from tests.unit.sim.twin_reading import TwinReading
@@ -44,6 +48,11 @@ class Twin(TwinLinks, TwinReading):
         handle = min(set(range(len(self.instances) + 1)) - set(self.instances))
         grows = self.options.kv_admission is KvAdmission.GROW
         instance = TwinInstance(handle, role == "prefill", speed, group, location, capacity, grows)
+        cache = self.options.prefix_cache
+        if cache is not None and instance.prefill:
+            tokens = cache.capacity_tokens
+            tokens = speed.kv_capacity_tokens if tokens is None else tokens
+            instance.cache = TwinCache(tokens, cache.block_tokens)
         self.instances[handle] = instance
         self.largest_kv = max(self.largest_kv, instance.kv_capacity)
         return handle
@@ -91,10 +100,13 @@ class Twin(TwinLinks, TwinReading):
         self.changed = True
         self.share_uplinks()
 
-    def feed(self, arrivals: list[tuple[int, int, int]]) -> None:
-        for arrival, inputs, outputs in arrivals:
+    def feed(
+        self, arrivals: list[tuple[int, int, int]], blocks: Sequence[tuple[int, ...]] = ()
+    ) -> None:
+        blocks = blocks or [()] * len(arrivals)
+        for (arrival, inputs, outputs), known in zip(arrivals, blocks, strict=True):
             cached = min(inputs - 1, inputs * self.options.cached_permille // 1000)
-            request = Request(len(self.arrived), arrival, inputs, outputs, cached)
+            request = Request(len(self.arrived), arrival, inputs, outputs, cached, known)
             self.arrived.append(request)
             heapq.heappush(self.events, (arrival, ARRIVAL, request.number, request))
 
@@ -153,11 +165,20 @@ class Twin(TwinLinks, TwinReading):
         self, instances: list[TwinInstance], request: Request, *, prefill: bool, group: int | None
     ) -> TwinInstance | None:
         """Choose one of a group's, or of all, that can hold the request."""
-        able = [prefill or one.kv_capacity >= request.tokens for one in instances]
-        if not any(able):
+        able = [one for one in instances if prefill or one.kv_capacity >= request.tokens]
+        if not able:
             return None
-        if self.options.routing is Routing.LEAST_LOADED:
-            return self.least_loaded([i for i, can in zip(instances, able, strict=True) if can])
+        routing = self.options.routing
+        if not prefill:
+            routing = self.options.decode_routing or (
+                Routing.LEAST_LOADED if routing is Routing.PREFIX_AWARE else routing
+            )
+        if routing is Routing.LEAST_LOADED:
+            return self.least_loaded(able)
+        if routing is Routing.PREFIX_AWARE:
+            return min(able, key=lambda one: (self.to_compute(one, request), one.handle))
+        if routing is Routing.TOPOLOGY_AWARE:
+            return self.nearest(able, request)
         instances = sorted(instances, key=lambda one: (one.group, one.handle))
 
         def from_on(start: int) -> int:
@@ -166,21 +187,46 @@ class Twin(TwinLinks, TwinReading):
                 at = (at + 1) % len(instances)
             return at
 
-        if self.options.routing is Routing.ROUND_ROBIN:
+        if routing is Routing.ROUND_ROBIN:
             at = from_on(self.turns.get((prefill, group), 0))
             self.turns[prefill, group] = at + 1
             return instances[at]
         one, other = two_picks(self.options.seed, request.number, prefill, len(instances))
         return self.least_loaded([instances[from_on(one)], instances[from_on(other)]])
 
+    def found(self, instance: TwinInstance, request: Request) -> int:
+        """Return the tokens of a request that an instance would not compute."""
+        if instance.cache is None or not request.blocks:
+            return request.cached
+        return instance.cache.found(request.inputs, request.blocks)
+
+    def to_compute(self, instance: TwinInstance, request: Request) -> Fraction:
+        tokens = instance.assigned + request.inputs - self.found(instance, request)
+        return Fraction(tokens, instance.capacity)
+
+    def nearest(self, able: list[TwinInstance], request: Request) -> TwinInstance:
+        least = self.least_loaded(able)
+        assert least is not None
+        assert request.source is not None
+        source = request.source
+        most = least.assigned + least.assigned // 4 + request.tokens
+        ranks = [
+            (apart(source, one), Fraction(one.assigned, one.capacity), one.handle)
+            for one in able
+            if Fraction(one.assigned, one.capacity) <= Fraction(most, least.capacity)
+        ]
+        return self.instances[min(ranks)[2]]
+
     def place_prefill(self, request: Request) -> None:
         if not self.rotated(True):
             self.waiting_prefill.append(request)
             return
-        group = self.choose_group()
+        aware = self.options.routing is Routing.PREFIX_AWARE
+        group = None if aware else self.choose_group()
         chosen = self.choose(self.rotated(True, group), request, prefill=True, group=group)
         assert chosen is not None
         request.source = chosen
+        request.cached = self.found(chosen, request)
         chosen.assigned += request.computed
         chosen.outstanding += 1
         chosen.waiting.append(request)
@@ -217,10 +263,15 @@ class Twin(TwinLinks, TwinReading):
         self.place_prefill(request)
 
     def start_batch(self, instance: TwinInstance) -> None:
-        batch = [instance.waiting.popleft()]
+        batch: list[Request] = []
         while instance.waiting:
-            if sum(r.computed for r in batch) + instance.waiting[0].computed > self.budget:
+            head = instance.waiting[0]
+            found = self.found(instance, head)
+            tokens = sum(r.computed for r in batch) + head.inputs - found
+            if batch and tokens > self.budget:
                 break
+            instance.assigned -= found - head.cached
+            head.cached = found
             batch.append(instance.waiting.popleft())
         speed = instance.speed
         instance.batch = batch
@@ -242,6 +293,10 @@ class Twin(TwinLinks, TwinReading):
             instance.tokens += request.computed
             instance.assigned -= request.computed
         for request in batch:
+            if instance.cache is not None and request.blocks:
+                self.looked_up += request.inputs
+                self.hit += request.cached
+                instance.cache.keep(request.inputs, request.blocks)
             request.first = request.last_token = self.now
             request.generated = 1
             self.count(self.ttft, self.now - request.arrival)

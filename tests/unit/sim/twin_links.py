@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 
-from tests.unit.sim.twin_parts import TRANSFER_END, Request, TwinInstance
+from tests.unit.sim.twin_parts import TRANSFER_END, Request, TwinInstance, apart
 from tests.unit.sim.twin_plane import TwinPlane
 
 
@@ -12,8 +12,7 @@ class TwinLinks(TwinPlane):
     def begin_transfer(
         self, request: Request, source: TwinInstance, sink: TwinInstance, prefilled_in: int
     ) -> None:
-        pairs = zip(source.location, sink.location, strict=True)
-        far = next((5 - depth for depth, (a, b) in enumerate(pairs) if a != b), 0)
+        far = apart(source, sink)
         request.left = request.inputs * source.speed.kv_bytes_per_token
         request.since = self.now + self.network.latency_ps[far]
         request.slow = 0

@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from heteroscale.performance.model import StepCoefficients
+from tests.unit.sim.twin_cache import TwinCache
 
 Location = tuple[int, int, int, int, int]
 LogRow = tuple[int, int, int, int]
@@ -21,6 +22,7 @@ class Request:
     inputs: int
     outputs: int
     cached: int = 0
+    blocks: tuple[int, ...] = ()
     first: int | None = None
     last_token: int = 0
     generated: int = 0
@@ -51,6 +53,7 @@ class TwinInstance:
     location: Location
     capacity: int
     grows: bool = False
+    cache: TwinCache | None = None
     in_rotation: bool = False
     waiting: deque[Request] = field(default_factory=deque)
     batch: list[Request] = field(default_factory=list)
@@ -78,6 +81,12 @@ class TwinInstance:
     @property
     def kv_capacity(self) -> int:
         return 0 if self.prefill else self.speed.kv_capacity_tokens
+
+
+def apart(one: TwinInstance, other: TwinInstance) -> int:
+    """Return the network distance: 0 on the same node, to 5 in different sub-clusters."""
+    pairs = zip(one.location, other.location, strict=True)
+    return next((5 - depth for depth, (a, b) in enumerate(pairs) if a != b), 0)
 
 
 def scramble(number: int) -> int:

@@ -46,6 +46,8 @@ class TwinPlane:
         self.completed: list[Request] = []
         self.attained = 0
         self.preempted = 0
+        self.looked_up = 0
+        self.hit = 0
         self.in_transfer = 0
         self.crossing: list[Request] = []
         self.slowed = 0

@@ -64,6 +64,8 @@ class TwinReading(TwinPlane):
             first_tokens=sum(row[1] == FIRST_TOKEN for row in self.log),
             in_transfer=self.in_transfer,
             preempted=self.preempted,
+            prefix_lookup_tokens=self.looked_up,
+            prefix_hit_tokens=self.hit,
             roles=(self.role_counters(True), self.role_counters(False)),
         )
 

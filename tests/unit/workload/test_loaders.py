@@ -124,6 +124,21 @@ def test_speedup_and_repeat(
     assert [row[0] for row in got] == [s * 10**12 for s in expected_s]
 
 
+def test_prefix_blocks_come_with_their_requests_and_are_new_in_each_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaders, "CHUNK_ROWS", 2)
+    line = b'{"timestamp": 5, "input_length": 6758, "output_length": 500, "hash_ids": %s}'
+    path = write(tmp_path, *(line % ids for ids in (b"[0, 1]", b"[]", b"[0, 7, 2]")))
+    blocks = [chunk.blocks for chunk in open_trace(path, repeat=2, speedup=2.0)]
+    assert [one and (one.starts.tolist(), one.ids.tolist()) for one in blocks] == [
+        ([0, 2, 2], [0, 1]),
+        ([0, 3], [0, 7, 2]),
+        ([0, 2, 2], [8, 9]),
+        ([0, 3], [8, 15, 10]),
+    ]
+
+
 def test_copies_of_a_single_instant_are_a_second_apart(tmp_path: Path) -> None:
     path = write(tmp_path, OWN, b"7,1,1", b"7,2,2")
     got = rows(open_trace(path, repeat=2))
@@ -208,6 +223,12 @@ OWN_TIME = "must be decimal seconds >= 0 with at most 12 fractional digits"
             b'{"timestamp":9,"input_length":1,"output_length":1,"hash_ids":7}',
             *("hash_ids", "must be a list", 7),
             id="hash_ids",
+        ),
+        pytest.param(
+            b"",
+            b'{"timestamp":9,"input_length":1,"output_length":1,"hash_ids":[3,-1]}',
+            *("hash_ids[1]", "must be a whole number from 0 to 1000000000000", -1),
+            id="hash id below 0",
         ),
     ],
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heteroscale.workload.arrivals import ArrivalChunk
+from heteroscale.workload.arrivals import ArrivalChunk, PrefixBlocks, in_one
 from heteroscale.workload.merge import merged
 
 
@@ -47,6 +48,21 @@ def test_every_request_comes_once_and_in_order(streams: list[tuple[list[int], in
     for n, (times, _) in enumerate(streams):
         mine = [(time, out) for time, tokens, out in together if tokens == 10 * n + 1]
         assert mine == [(time, 10 * n + 2) for time in times]
+
+
+def test_prefix_blocks_stay_with_their_requests() -> None:
+    def told() -> Iterator[ArrivalChunk]:
+        blocks = PrefixBlocks(
+            starts=np.array([0, 2, 2, 3], np.int64), ids=np.array([7, 8, 9], np.int64)
+        )
+        for chunk in chunks([2, 4, 6], 3, 1):
+            yield replace(chunk, blocks=blocks)
+
+    together = in_one(list(merged([chunks([1, 5], 2, 5), told(), chunks([7], 1, 5)])))
+    assert together.arrival_ps.tolist() == [1, 2, 4, 5, 6, 7]
+    assert together.blocks is not None
+    assert together.blocks.starts.tolist() == [0, 0, 2, 2, 2, 3, 3]
+    assert together.blocks.ids.tolist() == [7, 8, 9]
 
 
 def test_a_chunk_is_asked_for_only_when_it_is_needed() -> None:
