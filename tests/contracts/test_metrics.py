@@ -6,16 +6,21 @@ Each gives a fleet of two services of which it knows the first: `known` is read,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from heteroscale.adapters.memory import MemoryMetrics
+from heteroscale.adapters.prometheus import PrometheusMetrics
+from heteroscale.config.metrics import parse_metrics
 from heteroscale.entities.service import FleetSpec
 from heteroscale.errors import MetricsUnavailable
 from heteroscale.ports import MetricsSource
 from tests.contracts.sim import sim_metrics
+from tests.integration.prometheus_server import History, prometheus
 from tests.unit.journal.fleets import START_S, fleet, readings, service
 
 
@@ -59,9 +64,39 @@ SOURCES: dict[str, Callable[[], Source]] = {
 }
 
 
-@pytest.fixture(params=sorted(SOURCES))
-def source(request: pytest.FixtureRequest) -> Source:
-    return SOURCES[request.param]()
+@pytest.fixture(params=[*sorted(SOURCES), "prometheus"])
+def source(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Source]:
+    if request.param in SOURCES:
+        yield SOURCES[request.param]()
+        return
+    with ExitStack() as server:
+        url = server.enter_context(prometheus(tmp_path, decode_tokens("chat")))
+        metrics = PrometheusMetrics(parse_metrics(PROMETHEUS.format(url=url), None))
+        yield Source(
+            metrics=metrics,
+            fleet=fleet(service("chat"), service("code")),
+            known="chat",
+            unheard="code",
+            now_s=START_S + 60.0,
+            fail=server.close,
+        )
+        metrics.close()
+
+
+PROMETHEUS = """\
+servers:
+  - name: main
+    url: {url}
+    sources: [{{dialect: vllm}}]
+"""
+
+
+def decode_tokens(name: str) -> History:
+    history = History()
+    labels = {"heteroscale_service": name, "heteroscale_role": "decode", "instance": "d-0"}
+    for second in range(0, 61, 15):
+        history.put("vllm:generation_tokens_total", labels, START_S + second, 100 * second)
+    return history
 
 
 def test_only_services_of_the_fleet_are_read_and_an_unheard_one_is_absent_or_unknown(

@@ -9,19 +9,19 @@ import typer
 
 from heteroscale.cli.root import app
 from heteroscale.config.reference import reference
-from heteroscale.config.schema import json_schema
+from heteroscale.config.schema import FILES, json_schema
 
 
 @app.command()
 def schema(
     kind: Annotated[
-        str, typer.Argument(metavar="[services|scenario|inventory]", help="Which file to describe.")
+        str, typer.Argument(metavar=f"[{'|'.join(FILES)}]", help="Which file to describe.")
     ] = "services",
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the reference page of all files instead.")
     ] = False,
 ) -> None:
-    """Print the JSON Schema of a services, scenario or inventory file."""
+    """Print the JSON Schema of one kind of file."""
     if markdown:
         print(reference(), end="")
     else:

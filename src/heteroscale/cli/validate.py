@@ -1,4 +1,4 @@
-"""`heteroscale validate`: check services, scenario and inventory files, every fault at once."""
+"""`heteroscale validate`: check the files that a fleet is set up by, every fault at once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from heteroscale.cli.root import app
 from heteroscale.config.check import check_file
 from heteroscale.config.inventory import ReadInventory
+from heteroscale.config.metrics_sections import MetricsFile
 from heteroscale.entities.service import FleetSpec
 from heteroscale.errors import ConfigError, Problem
 from heteroscale.sim.check import faults_of
@@ -19,10 +20,11 @@ from heteroscale.sim.check import faults_of
 @app.command()
 def validate(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="Services, scenario or inventory files.")
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Services, scenario, inventory or metrics files."),
     ],
 ) -> None:
-    """Check services, scenario or inventory files and report every fault at once."""
+    """Check services, scenario, inventory or metrics files and report every fault at once."""
     problems: list[Problem] = []
     for file in files:
         try:
@@ -41,12 +43,17 @@ def _checked(file: Path) -> str:
     """
     held = check_file(file)
     if isinstance(held, FleetSpec):
-        count = len(held.services)
-        return "1 service" if count == 1 else f"{count} services"
+        return _counted(len(held.services), "service")
     if isinstance(held, ReadInventory):
-        count = len(held.fleet.inventory.nodes)
-        return "1 node" if count == 1 else f"{count:,} nodes"
+        return _counted(len(held.fleet.inventory.nodes), "node")
+    if isinstance(held, MetricsFile):
+        sources = sum(len(server.sources) for server in held.servers)
+        return f"{_counted(len(held.servers), 'server')}, {_counted(sources, 'source')}"
     faults = faults_of(held)
     if faults:
         raise ConfigError([dataclasses.replace(fault, file=str(file)) for fault in faults])
     return f"scenario {held.name}"
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"1 {thing}" if count == 1 else f"{count:,} {thing}s"

@@ -7,6 +7,8 @@ from pathlib import Path
 from heteroscale.config.document import parse_document, read_text
 from heteroscale.config.inventory import ReadInventory, load_inventory
 from heteroscale.config.load import parse_fleet
+from heteroscale.config.metrics import parse_metrics
+from heteroscale.config.metrics_sections import MetricsFile
 from heteroscale.config.scenario import Scenario, parse_scenario
 from heteroscale.entities.service import FleetSpec
 from heteroscale.errors import ConfigError
@@ -15,7 +17,7 @@ from heteroscale.errors import ConfigError
 _SCENARIO_KEYS = ("service", "traffic", "initial")
 
 
-def check_file(path: Path) -> FleetSpec | Scenario | ReadInventory:
+def check_file(path: Path) -> FleetSpec | Scenario | ReadInventory | MetricsFile:
     """Return what a faultless file holds; in an inventory every fault of a node is one.
 
     Raises:
@@ -28,13 +30,15 @@ def check_file(path: Path) -> FleetSpec | Scenario | ReadInventory:
     keys = document.value if isinstance(document.value, dict) else {}
     if "services" in keys:
         return parse_fleet(text, str(path))
+    if "servers" in keys:
+        return parse_metrics(text, str(path))
     if any(key in keys for key in _SCENARIO_KEYS):
         return parse_scenario(text, str(path), path.parent)
     if "nodes" in keys:
         return _faultless(load_inventory(path))
     rule = (
-        "must have services (a services file), service and traffic (a scenario)"
-        " or nodes (an inventory)"
+        "must have services (a services file), service and traffic (a scenario), "
+        "nodes (an inventory) or servers (a metrics file)"
     )
     raise ConfigError([*document.problems, document.problem((), rule)])
 

@@ -19,10 +19,17 @@ DNS_LABEL = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"
 TIME_OF_DAY = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"
 TIME_OF_DAY_END = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"
 
+METRIC_NAME = r"^[a-zA-Z_:][a-zA-Z0-9_:]*$"
+LABEL_NAME = r"^[a-zA-Z_][a-zA-Z0-9_]*$"
+HTTP_URL = r"^https?://\S+$"
+
 #: pattern → its rule in words
 PATTERNS = {
     DNS_LABEL: "must be a DNS label: at most 63 of a-z, 0-9 and '-', no '-' at either end",
     TIME_OF_DAY: "must be a time of day from 00:00 to 23:59",
+    METRIC_NAME: "must be the name of a metric",
+    LABEL_NAME: "must be the name of a label",
+    HTTP_URL: "must be an address that begins with http:// or https://",
     TIME_OF_DAY_END: "must be a time of day from 00:00 to 24:00",
 }
 

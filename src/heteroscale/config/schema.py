@@ -6,6 +6,7 @@ from typing import Any
 
 from heteroscale.config.fields import Section
 from heteroscale.config.inventory_sections import InventoryFile
+from heteroscale.config.metrics_sections import MetricsFile
 from heteroscale.config.scenario_sections import ScenarioFile
 from heteroscale.config.services import ServicesFile
 from heteroscale.errors import ConfigError, Problem
@@ -15,6 +16,7 @@ FILES: dict[str, type[Section]] = {
     "services": ServicesFile,
     "scenario": ScenarioFile,
     "inventory": InventoryFile,
+    "metrics": MetricsFile,
 }
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -103,11 +103,11 @@ def test_the_reference_page_is_printed(run: Run) -> None:
     assert run("schema", "--markdown") == (0, reference(), "")
 
 
-def test_there_is_no_fourth_kind_of_file(run: Run) -> None:
+def test_there_is_no_other_kind_of_file(run: Run) -> None:
     assert run("schema", "fleet") == (
         2,
         "",
-        "kind: must be one of services, scenario, inventory, got 'fleet'\n",
+        "kind: must be one of services, scenario, inventory, metrics, got 'fleet'\n",
     )
 
 

@@ -131,7 +131,7 @@ def test_every_key_of_the_schema_has_a_meaning_and_a_row_in_the_reference(kind: 
 
 def test_no_schema_for_an_unknown_kind_of_file() -> None:
     with pytest.raises(
-        ConfigError, match="must be one of services, scenario, inventory, got 'fleet'"
+        ConfigError, match="must be one of services, scenario, inventory, metrics, got 'fleet'"
     ):
         json_schema("fleet")
 

@@ -1,0 +1,126 @@
+"""Signals of a fleet, read from Prometheus servers in a fixed number of grouped queries a tick.
+
+Every rule of every source is one query for all services; all of a tick's queries are evaluated at
+one instant. What engines say of themselves adds up over sources and servers; what a gateway says of
+a service takes the place of what its engines say. While a server that has told of a role does not
+answer, that role's signals are unknown: a part of a sum is not the sum.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from heteroscale.adapters.prometheus_http import Answer, NoAnswer, PrometheusServer
+from heteroscale.adapters.prometheus_readings import Question, Tick, Whose
+from heteroscale.adapters.promql import Spans, rule_query, spans_of, target_query
+from heteroscale.config.metrics_sections import MetricsFile
+from heteroscale.entities.service import FleetSpec
+from heteroscale.entities.snapshot import Reading
+from heteroscale.errors import ConfigError, MetricsUnavailable, Problem
+
+#: queries under way at once, over all servers
+_AT_ONCE = 8
+#: different quantiles that one fleet's SLOs may have: each is worth a query of every histogram
+MOST_QUANTILES = 3
+
+_log = logging.getLogger(__name__)
+
+
+class PrometheusMetrics:
+    """The metrics source of production."""
+
+    def __init__(
+        self,
+        file: MetricsFile,
+        *,
+        expected: Callable[[], Mapping[Whose, int]] | None = None,
+    ) -> None:
+        """Open no connection yet.
+
+        Args:
+            expected: (service, role) → engines that should report; None = as many as Prometheus
+                has targets for (its series `up`).
+
+        Raises:
+            OSError: a certificate file cannot be read.
+        """
+        self._file = file
+        self._expected = expected
+        self._servers = {one.name: PrometheusServer(one) for one in file.servers}
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="prometheus")
+        self._quantiles: tuple[float, ...] = ()
+        self._questions: tuple[Question, ...] = ()
+        self._told_of: dict[Question, frozenset[Whose]] = {}
+        #: what went wrong in the last tick, each once
+        self.notices: tuple[str, ...] = ()
+
+    def read(self, fleet: FleetSpec, now_s: float) -> Mapping[str, tuple[Reading, ...]]:
+        """Return service → readings of every signal that a source has a rule for.
+
+        Raises:
+            MetricsUnavailable: no query was answered.
+            ConfigError: the services' SLOs have too many different quantiles.
+        """
+        questions = self.questions(fleet)
+        answers = tuple(
+            self._threads.map(
+                lambda one: self._servers[one.voice[0]].query(one.promql, now_s), questions
+            )
+        )
+        self._notice(answers)
+        if not any(isinstance(answer, Answer) for answer in answers):
+            raise MetricsUnavailable("; ".join(self.notices))
+        tick = Tick(questions, answers, self._told_of)
+        expected = None if self._expected is None else self._expected()
+        return {spec.name: tuple(tick.readings(spec, expected)) for spec in fleet.services}
+
+    def questions(self, fleet: FleetSpec) -> tuple[Question, ...]:
+        """Return the queries of a tick; they depend on nothing of a fleet but its quantiles."""
+        quantiles = tuple(sorted({spec.slo.quantile for spec in fleet.services}))
+        if len(quantiles) > MOST_QUANTILES:
+            shown = ", ".join(f"{quantile:g}" for quantile in quantiles)
+            rule = f"must have at most {MOST_QUANTILES} values over all services, got {shown}"
+            raise ConfigError([Problem(path="services[].slo.quantile", rule=rule)])
+        if quantiles != self._quantiles or not self._questions:
+            self._quantiles = quantiles
+            self._questions = tuple(_questions(self._file, spans_of(self._file, quantiles)))
+            self._told_of = {}
+        return self._questions
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._threads.shutdown()
+        for server in self._servers.values():
+            server.close()
+
+    def _notice(self, answers: Sequence[Answer | NoAnswer]) -> None:
+        """Keep what went wrong, and log what did not already go wrong in the tick before."""
+        said: dict[str, None] = {}
+        for answer in answers:
+            found = (answer.reason,) if isinstance(answer, NoAnswer) else answer.warnings
+            said.update(dict.fromkeys(found))
+        for notice in said:
+            if notice not in self.notices:
+                _log.warning("%s", notice)
+        self.notices = tuple(said)
+
+
+def _questions(file: MetricsFile, spans: Spans) -> Iterator[Question]:
+    for server in file.servers:
+        for at, source in enumerate(server.sources):
+            dialect = file.dialects[source.dialect]
+            for rule in (*dialect.rules, None):
+                query = (
+                    target_query(dialect, source)
+                    if rule is None
+                    else rule_query(rule, dialect, source, spans)
+                )
+                yield Question(
+                    voice=(server.name, at),
+                    source=source,
+                    dialect=dialect,
+                    rule=rule,
+                    promql=query,
+                )

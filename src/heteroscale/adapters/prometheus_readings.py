@@ -1,0 +1,182 @@
+"""From the answers of one tick to readings: whose a figure is, what adds up, what is missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+
+from heteroscale.adapters.prometheus_http import Answer, NoAnswer
+from heteroscale.adapters.promql import AGE, SOURCES, STAT, VALUE, stat_of
+from heteroscale.config.metrics_sections import DialectSection, Origin, RuleSection, SourceSection
+from heteroscale.entities.service import RolePath, RoleSpec, ServiceSpec, Stage
+from heteroscale.entities.snapshot import Reading, Signal, UnknownCause
+
+LATENCIES = frozenset({Signal.TTFT, Signal.TBT})
+SHARES = frozenset({Signal.UTILIZATION, Signal.SM_ACTIVITY, Signal.KV_USAGE})
+
+#: (service, role); the role is "" where a gateway speaks for all of a stage
+Whose = tuple[str, RolePath]
+#: (server, position of the source there): one voice
+Voice = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Question:
+    """One query of a tick and what it belongs to."""
+
+    voice: Voice
+    source: SourceSection
+    dialect: DialectSection
+    #: None = it counts what should report
+    rule: RuleSection | None
+    promql: str
+
+    @property
+    def of_gateway(self) -> bool:
+        """Whether one voice answers for all roles."""
+        return self.dialect.origin is Origin.GATEWAY
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What an answer says of one role: stat → figure."""
+
+    figures: Mapping[str, float]
+
+    @property
+    def sources(self) -> float:
+        """Return how many engines or gateways report it."""
+        return self.figures.get(SOURCES, 0.0)
+
+    @property
+    def age_s(self) -> float:
+        """Return the age of its newest sample; infinite when there is none."""
+        return self.figures.get(AGE, math.inf)
+
+
+class Tick:
+    """What was asked and answered at one instant, and what used to be told before."""
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        answers: Sequence[Answer | NoAnswer],
+        told_of: dict[Question, frozenset[Whose]],
+    ) -> None:
+        """Sort the answers; remember in `told_of` whom each question was answered about."""
+        self._targets: dict[Voice, Mapping[Whose, Told]] = {}
+        #: (stage, signal) → each rule's question with what was told, None where nobody answered
+        self._heard: dict[
+            tuple[Stage, Signal], list[tuple[Question, Mapping[Whose, Told] | None]]
+        ] = {}
+        self._told_of = told_of
+        for question, answer in zip(questions, answers, strict=True):
+            told = _by_role(question, answer) if isinstance(answer, Answer) else None
+            rule = question.rule
+            if rule is None:
+                self._targets[question.voice] = told or {}
+                continue
+            self._heard.setdefault((rule.stage, rule.signal), []).append((question, told))
+            if told is not None:
+                told_of[question] = frozenset(told)
+
+    def readings(
+        self, spec: ServiceSpec, expected: Mapping[Whose, int] | None
+    ) -> Iterator[Reading]:
+        """Yield every signal that some rule could tell of each leaf role of a service."""
+        for leaf in spec.group.leaves():
+            for stage, signal in self._heard:
+                if stage is leaf.stage:
+                    yield self._reading(spec, leaf, signal, expected)
+
+    def _reading(
+        self,
+        spec: ServiceSpec,
+        leaf: RoleSpec,
+        signal: Signal,
+        expected: Mapping[Whose, int] | None,
+    ) -> Reading:
+        stat = stat_of(spec.slo.quantile) if signal in LATENCIES else VALUE
+        of_engines: dict[Voice, Told] = {}
+        of_gateways: dict[Voice, Told] = {}
+        silent = False
+        for question, told in self._heard[leaf.stage, signal]:
+            whose = (spec.name, "" if question.of_gateway else leaf.path)
+            if told is None:
+                silent = silent or whose in self._told_of.get(question, (whose,))
+            elif whose in told and stat in told[whose].figures:
+                voices = of_gateways if question.of_gateway else of_engines
+                voices.setdefault(question.voice, told[whose])
+        voices = of_gateways or of_engines
+        if silent or not voices:
+            return Reading(signal=signal, role=leaf.path, value=None, cause=UnknownCause.MISSING)
+        whose = (spec.name, "" if of_gateways else leaf.path)
+        wanted = None if of_gateways or expected is None else expected.get(whose, 0)
+        asked = {
+            question.voice
+            for question, _ in self._heard[leaf.stage, signal]
+            if question.of_gateway == bool(of_gateways)
+        }
+        coverage = self._coverage(asked, voices.values(), whose, wanted)
+        return _combined(signal, leaf.path, stat, tuple(voices.values()), coverage)
+
+    def _coverage(
+        self, asked: Set[Voice], heard: Iterable[Told], whose: Whose, wanted: float | None
+    ) -> float:
+        """Return the share that reports of what should; 1 where nobody can say what should."""
+        reporting = sum(told.sources for told in heard)
+        if wanted is None:
+            targets = (self._targets.get(voice, {}).get(whose) for voice in asked)
+            wanted = sum(told.figures[VALUE] for told in targets if told is not None)
+        return min(1.0, reporting / wanted) if wanted > 0 else 1.0
+
+
+def _by_role(question: Question, answer: Answer) -> dict[Whose, Told]:
+    """Return what an answer says, by whose it is; series without our labels belong to nobody."""
+    labels = question.source.labels
+    figures: dict[Whose, dict[str, float]] = {}
+    for point in answer.points:
+        service = point.labels.get(labels.service, "")
+        role = "" if question.of_gateway else point.labels.get(labels.role, "")
+        if service and (role or question.of_gateway):
+            whose = (labels.services.get(service, service), labels.roles.get(role, role))
+            figures.setdefault(whose, {})[point.labels.get(STAT, VALUE)] = point.value
+    return {whose: Told(figures[whose]) for whose in figures}
+
+
+def _combined(
+    signal: Signal, role: RolePath, stat: str, voices: Sequence[Told], coverage: float
+) -> Reading:
+    """Return one reading of several voices: sums of amounts, means of shares, the worst latency."""
+    age_s = max(told.age_s for told in voices)
+    figures = [told.figures.get(stat, math.nan) for told in voices]
+    cause: UnknownCause | None = None
+    if signal in LATENCIES:
+        # A quantile of nothing is NaN: no token came, here or anywhere.
+        seen = [figure for figure in figures if not math.isnan(figure)]
+        value = max(seen, default=math.nan)
+        cause = None if seen else UnknownCause.NO_EVENTS
+    elif signal in SHARES:
+        value = _mean(figures, [told.sources for told in voices])
+    else:
+        value = sum(figures)
+    if not 0.0 <= age_s < math.inf:
+        cause, age_s = cause or UnknownCause.INVALID, 0.0
+    if cause is None and not (math.isfinite(value) and value >= 0.0):
+        cause = UnknownCause.INVALID
+    return Reading(
+        signal=signal,
+        role=role,
+        value=None if cause else value,
+        age_s=age_s,
+        coverage=coverage,
+        cause=cause,
+    )
+
+
+def _mean(figures: Sequence[float], weights: Sequence[float]) -> float:
+    total = sum(weights)
+    if total == 0:
+        return math.nan
+    return sum(figure * weight for figure, weight in zip(figures, weights, strict=True)) / total
