@@ -15,6 +15,7 @@ from heteroscale.config.inventory_text import inventory_text
 from heteroscale.config.label_presets import LABEL_PRESETS
 from heteroscale.entities.fleet import KnownFleet
 from heteroscale.errors import ConfigError, Problem
+from heteroscale.report.fleet_html import render_fleet
 from heteroscale.report.fleet_text import fault_lines, fleet_json, tree_lines
 from heteroscale.workload.fleet_hardware import FleetShape, Load
 from heteroscale.workload.fleets import synthetic_fleet
@@ -37,6 +38,9 @@ def topology(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Write a picture: one HTML page.")
+    ] = None,
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="Make a fleet up instead of reading a file.")
     ] = False,
@@ -77,6 +81,9 @@ def topology(
     else:
         read = load_inventory(file)
         fleet, faults = read.fleet, read.faults
+    if html is not None:
+        title = f"synthetic fleet {seed}" if file is None else file.name
+        html.write_text(render_fleet(fleet, title, faults), encoding="utf-8")
     if as_json:
         print(fleet_json(fleet, faults), end="")
         return

@@ -203,3 +203,18 @@ def test_thousands_of_nodes_read_at_a_glance(run: Run) -> None:
 )
 def test_command_lines_that_make_no_sense(run: Run, words: tuple[str, ...], fault: str) -> None:
     assert run("topology", *words) == (2, "", f"{fault}\n")
+
+
+def test_the_picture_is_written_beside_what_is_printed(run: Run, tmp_path: Path) -> None:
+    picture = tmp_path / "fleet.html"
+    code, out, err = run("topology", EXAMPLE, "--html", str(picture))
+    assert (code, out, err) == run("topology", EXAMPLE)
+    assert "<h1>inventory.yaml</h1>" in picture.read_text(encoding="utf-8")
+    run("topology", "--synthetic", "--seed", "5", "--html", str(picture))
+    assert "<h1>synthetic fleet 5</h1>" in picture.read_text(encoding="utf-8")
+
+
+def test_a_picture_that_cannot_be_written_is_said(run: Run, tmp_path: Path) -> None:
+    picture = str(tmp_path / "absent" / "fleet.html")
+    code, _, err = run("topology", EXAMPLE, "--html", picture)
+    assert (code, err) == (1, f"heteroscale: {picture}: No such file or directory\n")

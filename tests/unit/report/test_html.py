@@ -15,7 +15,7 @@ from heteroscale.report.plots import plots
 from heteroscale.sim.result import FaultNote
 from tests.unit.report.results import CHANGES, a_day, an_empty_run
 
-VOID = {"meta", "link", "br"}
+VOID = {"meta", "link", "br", "input"}
 
 
 class Page(HTMLParser):
