@@ -137,7 +137,9 @@ def fixed_loads(trace: ArrivalChunk, runs: int) -> dict[str, float | None]:
 
 def kernel_s(scenario: Scenario, load: ArrivalChunk) -> float:
     """Return the core seconds of the serving plane alone: no loop, no scrape, no report."""
-    plant = build_world(scenario, performance_model(scenario.model), in_chunks(load)).plant
+    name = scenario.service.name
+    model = performance_model(scenario.own.model)
+    plant = build_world(scenario, {name: model}, {name: in_chunks(load)}).plant
     begun_s = time.process_time()
     plant.advance(int(load.arrival_ps[-1]))
     return time.process_time() - begun_s
@@ -154,8 +156,9 @@ def with_loop(scenario: Scenario, arrivals: Callable[[], ArrivalSource]) -> Loop
     with tempfile.TemporaryDirectory(prefix="bench-sim-") as folder:
         begun_s, begun_core_s = time.perf_counter(), time.process_time()
         with closing(JournalFolder(Path(folder), JournalOptions(durable=False))) as journal:
-            run = assemble(scenario, journal=journal, arrivals=arrivals(), watched=timed)
-            result = run.go().result
+            requests = {scenario.service.name: arrivals()}
+            run = assemble(scenario, journal=journal, arrivals=requests, watched=timed)
+            result = run.go().only.result
         wall_s, core_s = time.perf_counter() - begun_s, time.process_time() - begun_core_s
     spans = {
         role: [count for count in states.get("ready", ()) if count]

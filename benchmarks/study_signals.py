@@ -59,7 +59,7 @@ def main() -> None:
     scenario = dataclasses.replace(built_in_scenario(), timeline_interval_s=PART_S)
     fleet = _static_peak(built_in_scenario())
     _say(f"static peak: {fleet}; the day on it")
-    day = simulate(dataclasses.replace(scenario, initial=fleet), policy=STATIC)
+    day = simulate(_beginning(scenario, fleet), policy=STATIC).only
     _say("a sweep of constant loads")
     replicas, capacity_rps = _sweep_fleet(scenario, fleet)
     sweep = _sweep(scenario, replicas, capacity_rps)
@@ -77,10 +77,16 @@ def main() -> None:
 def _static_peak(scenario: Scenario) -> Mapping[str, int]:
     """Return the smallest fixed fleet that attains what the policy does on the day."""
     _say("the policy's day, and the fixed fleet that attains as much")
-    peak = simulate(scenario, static_peak=True).static_peak
+    peak = simulate(scenario, static_peak=True).only.static_peak
     if not peak:
         raise SystemExit("no fixed fleet attains what the policy does")
     return peak
+
+
+def _beginning(scenario: Scenario, fleet: Mapping[str, int]) -> Scenario:
+    """Return a scenario that begins with a fleet."""
+    own = dataclasses.replace(scenario.own, initial=fleet)
+    return dataclasses.replace(scenario, simulated=(own,))
 
 
 def _sweep_fleet(scenario: Scenario, fleet: Mapping[str, int]) -> tuple[Mapping[str, int], float]:
@@ -91,13 +97,13 @@ def _sweep_fleet(scenario: Scenario, fleet: Mapping[str, int]) -> tuple[Mapping[
     prefill, decode = stage_roles(scenario.service)
     requests = next(generate(_traffic(scenario, 100.0), scenario.seed))
     capacity_rps = fleet[prefill] * prefill_capacity_rps(
-        _speed(scenario, prefill), requests.input_tokens, scenario.serving.prefill_token_budget
+        _speed(scenario, prefill), requests.input_tokens, scenario.own.serving.prefill_token_budget
     )
     one_decode_rps = decode_capacity_rps(
         _speed(scenario, decode),
         requests.input_tokens,
         requests.output_tokens,
-        scenario.serving.decode_max_batch,
+        scenario.own.serving.decode_max_batch,
         round(scenario.service.slo.tbt_s * PS_PER_S),
     )
     enough = math.ceil(capacity_rps * max(LOADS) / one_decode_rps)
@@ -108,15 +114,17 @@ def _sweep(
     scenario: Scenario, replicas: Mapping[str, int], capacity_rps: float
 ) -> dict[str, list[float | None]]:
     """Return name → value at each load; also the offered loads themselves."""
-    model = performance_model(scenario.model)
+    model = performance_model(scenario.own.model)
     series: dict[str, list[float | None]] = {}
     for load in LOADS:
         arrivals = generate(_traffic(scenario, load * capacity_rps), scenario.seed)
-        plant = build_world(scenario, model, arrivals, replicas).plant
+        name = scenario.service.name
+        plant = build_world(_beginning(scenario, replicas), {name: model}, {name: arrivals}).plant
+        service = plant.services[name]
         plant.advance(round(WARM_UP_S * PS_PER_S))
-        first = plant.sample()
+        first = service.sample()
         plant.advance(round((WARM_UP_S + MEASURED_S) * PS_PER_S))
-        span = Span(first, plant.sample())
+        span = Span(first, service.sample())
         figures = {
             "prefill_offered_tps": span.arrived_input_tps(),
             "decode_offered_tps": span.arrived_decode_tps(),
@@ -136,7 +144,7 @@ def _sweep(
 
 
 def _traffic(scenario: Scenario, rate_rps: float) -> TrafficSpec:
-    curve = scenario.traffic.rate_curve
+    curve = scenario.own.traffic.rate_curve
     if curve is None:
         raise SystemExit("the study needs a scenario with a rate curve")
     return TrafficSpec(
@@ -152,7 +160,7 @@ def _speed(scenario: Scenario, role: str) -> StepCoefficients:
     option: AcceleratorOption = next(
         leaf.accelerators[0] for leaf in scenario.service.group.leaves() if leaf.path == role
     )
-    model = performance_model(scenario.model)
+    model = performance_model(scenario.own.model)
     return model.coefficients(option.type, option.gpus * option.nodes)
 
 

@@ -22,16 +22,17 @@ from heteroscale.entities.snapshot import Signal
 from heteroscale.errors import ConfigError, InvariantViolation, Problem
 from heteroscale.journal.recorder import JournalSink, Recorder
 from heteroscale.loop import ControlLoop
+from heteroscale.performance.model import PerformanceModel
 from heteroscale.ports import MetricsSource, Subcluster
-from heteroscale.report.encode import result_json
 from heteroscale.report.figures import span_text
-from heteroscale.report.html import render
+from heteroscale.report.fleet import page, result_json
 from heteroscale.sim.checker import Checked
+from heteroscale.sim.course import ServiceRecord
 from heteroscale.sim.fault_plan import random_faults
 from heteroscale.sim.faults import Faults
 from heteroscale.sim.ports import SimMetrics
-from heteroscale.sim.result import Search, SimulationResult
-from heteroscale.sim.run import Progress, Run, RunRecord, Ticker
+from heteroscale.sim.result import FleetResult, Search, SimulationResult
+from heteroscale.sim.run import Progress, Run, Ticker
 from heteroscale.sim.soak import soak_scenario
 from heteroscale.sim.speed import performance_model
 from heteroscale.sim.static_peak import find_static_peak
@@ -93,7 +94,7 @@ def simulate(
     static_peak: bool | None = None,
     check: bool = False,
     watcher: Watcher | None = None,
-) -> SimulationResult:
+) -> FleetResult:
     """Return the result of one run of a scenario through the production control loop.
 
     Args:
@@ -110,19 +111,35 @@ def simulate(
     watcher = watcher or Watcher()
     run = assemble(scenario, policy=policy, journal=journal, check=check)
     record = run.go(watcher.run)
-    result = dataclasses.replace(
-        record.result, trace_notes=_trace_notes(scenario.traffic.trace, record)
-    )
-    if policy != STATIC:
-        held = _held_by_operator(scenario.fleet)
-        result = dataclasses.replace(
-            result, mode=scenario.service.mode.value, held_by_operator=held
-        )
     wanted = scenario.static_peak.search if static_peak is None else static_peak
-    if not wanted or policy == STATIC:
+    services: dict[str, SimulationResult] = {}
+    for alone in scenario.alone():
+        name = alone.service.name
+        result = _described(alone, policy, record.services[name])
+        if wanted and policy != STATIC:
+            result = _compared(alone, record.services[name], result, watcher.search)
+        services[name] = result
+    return FleetResult(services=services)
+
+
+def _described(alone: Scenario, policy: str, record: ServiceRecord) -> SimulationResult:
+    """Return a service's result with what must be known of the run before its figures."""
+    notes = _trace_notes(alone.own.traffic.trace, record)
+    result = dataclasses.replace(record.result, trace_notes=notes)
+    if policy == STATIC:
         return result
-    model = performance_model(scenario.model, scenario.serving)
-    peak = find_static_peak(scenario, model, record, watcher.search)
+    held = _held_by_operator(alone.fleet.freeze, alone.service)
+    return dataclasses.replace(result, mode=alone.service.mode.value, held_by_operator=held)
+
+
+def _compared(
+    alone: Scenario,
+    record: ServiceRecord,
+    result: SimulationResult,
+    progress: Callable[[int], None] | None,
+) -> SimulationResult:
+    """Return a service's result beside the smallest fixed fleet that attains as much."""
+    peak = find_static_peak(alone, _model_of(alone), record, progress)
     hours = result.simulated_s / 3600
     return dataclasses.replace(
         result,
@@ -134,11 +151,14 @@ def simulate(
     )
 
 
-def _held_by_operator(fleet: FleetSpec) -> tuple[str, ...]:
-    """Return what the operator has stopped or fixed of the fleet's one service, in words."""
-    service = fleet.services[0]
+def _model_of(alone: Scenario) -> PerformanceModel:
+    return performance_model(alone.own.model, alone.own.serving)
+
+
+def _held_by_operator(freeze: bool, service: ServiceSpec) -> tuple[str, ...]:
+    """Return what the operator has stopped or fixed of a service, in words."""
     stopped = {
-        "frozen": fleet.freeze,
+        "frozen": freeze,
         "scale-out paused": service.pause.scale_out,
         "scale-in paused": service.pause.scale_in,
     }
@@ -146,7 +166,7 @@ def _held_by_operator(fleet: FleetSpec) -> tuple[str, ...]:
     return (*(words for words, is_so in stopped.items() if is_so), *pinned)
 
 
-def _trace_notes(trace: TraceSection | None, record: RunRecord) -> tuple[str, ...]:
+def _trace_notes(trace: TraceSection | None, record: ServiceRecord) -> tuple[str, ...]:
     """Return what was made of a trace beside playing it as it is, in words."""
     if trace is None:
         return ()
@@ -163,27 +183,29 @@ def assemble(
     *,
     policy: str = "heteroscale",
     journal: JournalSink | None = None,
-    arrivals: ArrivalSource | None = None,
+    arrivals: Mapping[str, ArrivalSource] | None = None,
     check: bool = False,
     watched: Callable[[Ticker], Ticker] | None = None,
 ) -> Run:
     """Return a run that is ready to go: the simulated world and the production loop in it.
 
     Args:
-        arrivals: the requests, iterated once; None = the scenario's own.
+        arrivals: service → its requests, iterated once; None = the scenario's own.
         check: hold every tick to the invariants; one that is broken raises InvariantViolation.
         watched: what looks over the loop's shoulder.
     """
     fleet = with_policy(scenario.fleet, policy)
-    requests = arrivals_of(scenario) if arrivals is None else arrivals
-    world = build_world(scenario, performance_model(scenario.model, scenario.serving), requests)
+    parts = {alone.service.name: alone for alone in scenario.alone()}
+    if arrivals is None:
+        arrivals = {name: arrivals_of(alone) for name, alone in parts.items()}
+    models = {name: _model_of(alone) for name, alone in parts.items()}
+    world = build_world(scenario, models, arrivals)
     faults: Faults | None = None
     if scenario.faults:
         faults = Faults(scenario.faults, scenario.seed, world.clock, world.plant.rosters)
-    service = scenario.service if fleet is None else fleet.services[0]
     loop: Ticker | None = None
     if fleet is not None:
-        metrics: MetricsSource = SimMetrics(world.clock, {service.name: world.window})
+        metrics: MetricsSource = SimMetrics(world.clock, world.windows)
         subclusters: Sequence[Subcluster] = world.subclusters
         if faults is not None:
             metrics, subclusters = faults.metrics(metrics), [*map(faults.link, subclusters)]
@@ -196,10 +218,10 @@ def assemble(
             None if journal is None else Recorder(journal),
         )
         if check:
-            loop = Checked(loop, service, world.plant, world.subclusters)
+            loop = Checked(loop, fleet, world.plant, world.subclusters)
         loop = loop if watched is None else watched(loop)
     settings = settings_of(scenario, policy, planned_duration_s(scenario))
-    return Run(settings, service, world.plant, world.window, loop, world.subclusters, faults)
+    return Run(settings, fleet or scenario.fleet, world, loop, faults)
 
 
 def soaked(seed: int) -> tuple[str, str | None]:
@@ -210,9 +232,10 @@ def soaked(seed: int) -> tuple[str, str | None]:
     scenario = soak_scenario(seed)
     head = f"seed {seed}: {len(scenario.faults)} faults in {scenario.duration_s:g} s"
     try:
-        result = assemble(scenario, check=True).go().result
+        record = assemble(scenario, check=True).go()
     except InvariantViolation as broken:
         return f"{head}, broken", str(broken)
+    result = record.only.result
     attained = "-" if result.slo_attainment is None else f"{result.slo_attainment:.3f}"
     return f"{head}, {result.ticks} ticks, {result.actions} changes, attained {attained}", None
 
@@ -290,7 +313,7 @@ def run_into(
     check: bool = False,
     watcher: Watcher,
     now_s: Callable[[], float],
-) -> tuple[SimulationResult, str]:
+) -> tuple[FleetResult, str]:
     """Run a scenario and leave its result, report and journal in a folder, all or nothing.
 
     Args:
@@ -316,6 +339,6 @@ def run_into(
                 watcher=watcher,
             )
         text = result_json(result, now_s() - start_s)
-        (unfinished / REPORT_FILE).write_text(render(result), encoding="utf-8")
+        (unfinished / REPORT_FILE).write_text(page(result), encoding="utf-8")
         (unfinished / RESULT_FILE).write_text(text, encoding="utf-8")
     return result, text

@@ -7,10 +7,8 @@ from dataclasses import replace
 
 from heteroscale.entities.service import FleetSpec
 from heteroscale.sim.ports import SimClock, SimMetrics, SimSubcluster
-from heteroscale.sim.speed import performance_model
-from heteroscale.sim.world import World, build_world
 from heteroscale.workload.arrivals import PS_PER_S
-from tests.unit.sim.small import requests, small
+from tests.unit.sim.small import requests, small, world_of
 
 
 def sim_clock() -> SimClock:
@@ -23,12 +21,12 @@ def sim_clock() -> SimClock:
 def sim_subcluster() -> tuple[SimSubcluster, Callable[[], float], Callable[[float], None], float]:
     """Return a sub-cluster, its time, what lets time pass, and how long a start-up takes."""
     scenario = small(start_up_s=60.0, initial={"prefill": 1, "decode": 2})
-    world = build_world(scenario, performance_model(scenario.model), iter(()))
+    world = world_of(scenario)
 
     def advance(seconds: float) -> None:
         world.plant.advance(world.clock.now_ps + round(seconds * PS_PER_S))
 
-    return world.subclusters[0], world.clock.now_s, advance, scenario.start_up_s
+    return world.subclusters[0], world.clock.now_s, advance, scenario.own.start_up_s
 
 
 def sim_metrics() -> tuple[SimMetrics, FleetSpec, float]:
@@ -36,10 +34,9 @@ def sim_metrics() -> tuple[SimMetrics, FleetSpec, float]:
     scenario = small()
     chat = scenario.service
     fleet = replace(scenario.fleet, services=(chat, replace(chat, name="code")))
-    arrivals = iter([requests([float(second) for second in range(60)])])
-    world: World = build_world(scenario, performance_model(scenario.model), arrivals)
+    world = world_of(scenario, requests([float(second) for second in range(60)]))
     for second in (15, 30):
         world.plant.advance(second * PS_PER_S)
-        world.window.scrape(world.plant.sample())
-    metrics = SimMetrics(world.clock, {chat.name: world.window})
+        world.windows[chat.name].scrape(world.plant.services[chat.name].sample())
+    metrics = SimMetrics(world.clock, world.windows)
     return metrics, fleet, world.clock.now_s()

@@ -16,11 +16,9 @@ from heteroscale.config.scenario_sections import MetricsSection
 from heteroscale.entities.snapshot import Reading, Signal
 from heteroscale.sim.scrapes import InstanceSample
 from heteroscale.sim.serving import histogram_edges_ps
-from heteroscale.sim.speed import performance_model
-from heteroscale.sim.world import build_world
 from heteroscale.workload.arrivals import PS_PER_S
 from tests.integration.prometheus_server import History, prometheus
-from tests.unit.sim.small import requests, small
+from tests.unit.sim.small import requests, small, world_of
 
 BEGIN_S = 1_700_000_000
 SCRAPES = 20
@@ -59,14 +57,15 @@ def recorded() -> Streams:
     scenario = small(metrics=metrics, initial={"prefill": 2, "decode": 2})
     chance = np.random.default_rng(5)
     arrivals = np.sort(chance.uniform(0.0, SCRAPES * EVERY_S, 2_000)).tolist()
-    world = build_world(scenario, performance_model(scenario.model), iter([requests(arrivals)]))
+    world = world_of(scenario, requests(arrivals))
+    service, window = world.plant.services["chat"], world.windows["chat"]
     streams = Streams(scenario, [], History())
     for scrape in range(1, SCRAPES + 1):
         world.plant.advance(scrape * EVERY_S * PS_PER_S)
-        sample = world.plant.sample()
-        instances = world.plant.instance_samples()
-        world.window.scrape(sample, instances)
-        seen = world.window.readings(sample.at_ps)
+        sample = service.sample()
+        instances = service.instance_samples()
+        window.scrape(sample, instances)
+        seen = window.readings(sample.at_ps)
         streams.readings.append({(one.role, one.signal): one for one in seen})
         at_s = BEGIN_S + scrape * EVERY_S
         for one in instances:

@@ -14,6 +14,7 @@ from heteroscale.app import assemble
 from heteroscale.config.fault_sections import FaultSection
 from heteroscale.config.scenario import load_scenario
 from heteroscale.sim.result import SimulationResult
+from tests.unit.sim.small import changed
 
 HERE = Path(__file__).parent
 EXPECTED: Sequence[Mapping[str, Any]] = yaml.safe_load((HERE / "expected.yaml").read_text("utf-8"))
@@ -22,11 +23,11 @@ EXPECTED: Sequence[Mapping[str, Any]] = yaml.safe_load((HERE / "expected.yaml").
 def simulated(run: Mapping[str, Any]) -> SimulationResult:
     scenario = load_scenario(HERE / "scenarios" / run["scenario"])
     if "start_up_s" in run:
-        scenario = dataclasses.replace(scenario, start_up_s=float(run["start_up_s"]))
+        scenario = changed(scenario, start_up_s=float(run["start_up_s"]))
     faults = tuple(FaultSection.model_validate(fault) for fault in run.get("faults", []))
     scenario = dataclasses.replace(scenario, faults=faults)
     policy = run.get("policy", "heteroscale")
-    return assemble(scenario, policy=policy, check=True).go().result
+    return assemble(scenario, policy=policy, check=True).go().only.result
 
 
 @pytest.mark.parametrize("case", EXPECTED, ids=lambda case: case["name"])

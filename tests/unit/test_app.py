@@ -21,7 +21,7 @@ from heteroscale.entities.snapshot import Signal
 from heteroscale.errors import ConfigError
 from heteroscale.journal.replay import replay
 from heteroscale.sim.result import Search
-from tests.unit.sim.small import small
+from tests.unit.sim.small import changed, small
 
 
 def ticking() -> Iterator[float]:
@@ -178,12 +178,12 @@ def test_the_static_peak_is_searched_when_asked_for() -> None:
     searched: list[int] = []
     result = simulate(
         small(duration_s=600.0), static_peak=True, watcher=Watcher(search=searched.append)
-    )
+    ).only
     gpus = 8 * sum(result.static_peak.values())
     assert result.gpu_hours_static_peak == pytest.approx(gpus * 600 / 3600)
     assert searched
-    assert simulate(small(duration_s=60.0), static_peak=False).static_peak == {}
-    assert simulate(small(duration_s=60.0), policy=STATIC, static_peak=True).static_peak == {}
+    assert simulate(small(duration_s=60.0), static_peak=False).only.static_peak == {}
+    assert simulate(small(duration_s=60.0), policy=STATIC, static_peak=True).only.static_peak == {}
 
 
 def with_service(scenario: Scenario, **changes: Any) -> Scenario:
@@ -193,11 +193,11 @@ def with_service(scenario: Scenario, **changes: Any) -> Scenario:
 
 
 def test_what_the_search_came_to_is_in_the_result() -> None:
-    found = simulate(small(duration_s=600.0), static_peak=True)
+    found = simulate(small(duration_s=600.0), static_peak=True).only
     assert found.static_peak_search is Search.FOUND
     assert found.policy_attainment is not None
     assert (found.static_peak_attainment or 0.0) >= found.policy_attainment
-    assert simulate(small(duration_s=60.0), static_peak=False).static_peak_search is (
+    assert simulate(small(duration_s=60.0), static_peak=False).only.static_peak_search is (
         Search.NOT_SEARCHED
     )
 
@@ -206,11 +206,11 @@ def test_a_service_that_only_observes_says_so_and_counts_what_was_not_sent() -> 
     scenario = with_service(
         small(initial={"prefill": 9, "decode": 7}), mode=Mode.OBSERVE, pause=Pause(scale_out=True)
     )
-    result = simulate(scenario, static_peak=False)
+    result = simulate(scenario, static_peak=False).only
     assert (result.mode, result.held_by_operator) == ("observe", ("scale-out paused",))
     assert result.actions == 0
     assert 0 < result.ticks_not_sent <= result.ticks
-    acting = simulate(small(initial={"prefill": 9, "decode": 7}), static_peak=False)
+    acting = simulate(small(initial={"prefill": 9, "decode": 7}), static_peak=False).only
     assert (acting.mode, acting.held_by_operator, acting.ticks_not_sent) == ("enforce", (), 0)
     assert acting.actions > 0
 
@@ -218,9 +218,12 @@ def test_a_service_that_only_observes_says_so_and_counts_what_was_not_sent() -> 
 def test_a_frozen_fleet_and_a_pinned_role_are_named() -> None:
     pinned = with_service(small(duration_s=60.0), pin={"decode": 3})
     frozen = dataclasses.replace(pinned, fleet=dataclasses.replace(pinned.fleet, freeze=True))
-    assert simulate(frozen, static_peak=False).held_by_operator == ("frozen", "decode pinned at 3")
+    assert simulate(frozen, static_peak=False).only.held_by_operator == (
+        "frozen",
+        "decode pinned at 3",
+    )
     # Nothing scales a static fleet, so nothing of that says anything about its run.
-    assert simulate(frozen, policy=STATIC).held_by_operator == ()
+    assert simulate(frozen, policy=STATIC).only.held_by_operator == ()
 
 
 @pytest.mark.parametrize(
@@ -243,11 +246,11 @@ def test_what_was_made_of_a_trace_is_said(
     trace = tmp_path / "trace.csv"
     trace.write_text("arrival_s,input_tokens,output_tokens\n0.5,100,10\n100.0,100,10\n")
     scenario = with_trace(small(), trace)
-    section = scenario.traffic.trace
+    section = scenario.own.traffic.trace
     assert section is not None
-    traffic = scenario.traffic.model_copy(update={"trace": section.model_copy(update=changes)})
-    scenario = dataclasses.replace(scenario, traffic=traffic, duration_s=duration_s)
-    assert simulate(scenario, static_peak=False).trace_notes == notes
+    traffic = scenario.own.traffic.model_copy(update={"trace": section.model_copy(update=changes)})
+    scenario = changed(scenario, traffic=traffic, duration_s=duration_s)
+    assert simulate(scenario, static_peak=False).only.trace_notes == notes
 
 
 def test_the_loops_evidence_goes_to_the_journal() -> None:

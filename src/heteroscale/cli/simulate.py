@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from heteroscale.app import POLICIES, REPORT_FILE, STATIC, Watcher, run_into, with_faults
 from heteroscale.cli.root import app
 from heteroscale.config.scenario import built_in_scenario, load_scenario, with_trace
-from heteroscale.report.table import summary
+from heteroscale.report.fleet import summary
 
 _POLICY_NAMES = ", ".join((*POLICIES, STATIC))
 

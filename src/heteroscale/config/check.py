@@ -28,17 +28,18 @@ def check_file(path: Path) -> FleetSpec | Scenario | ReadInventory | MetricsFile
     text = read_text(path)
     document = parse_document(text, str(path))
     keys = document.value if isinstance(document.value, dict) else {}
+    several = "services" in keys and "nodes" in keys
+    if several or any(key in keys for key in _SCENARIO_KEYS):
+        return parse_scenario(text, str(path), path.parent)
     if "services" in keys:
         return parse_fleet(text, str(path))
     if "servers" in keys:
         return parse_metrics(text, str(path))
-    if any(key in keys for key in _SCENARIO_KEYS):
-        return parse_scenario(text, str(path), path.parent)
     if "nodes" in keys:
         return _faultless(load_inventory(path))
     rule = (
-        "must have services (a services file), service and traffic (a scenario), "
-        "nodes (an inventory) or servers (a metrics file)"
+        "must have services (a services file), services or a service beside nodes (a scenario), "
+        "nodes alone (an inventory) or servers (a metrics file)"
     )
     raise ConfigError([*document.problems, document.problem((), rule)])
 

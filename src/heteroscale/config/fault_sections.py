@@ -59,8 +59,8 @@ ACTION_FAULTS = frozenset(
 _LASTING = ("duration_s",)
 #: kind → keys beside at_s and kind that it must have, and that it may have
 KEYS: Mapping[FaultKind, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    FaultKind.INSTANCE_LOSS: ((), ("count", "role", "subcluster")),
-    FaultKind.INSTANCE_RESTART: ((), ("count", "role", "subcluster")),
+    FaultKind.INSTANCE_LOSS: ((), ("count", "role", "service", "subcluster")),
+    FaultKind.INSTANCE_RESTART: ((), ("count", "role", "service", "subcluster")),
     FaultKind.NODE_LOSS: (_LASTING, ("count", "subcluster")),
     FaultKind.SUBCLUSTER_UNREACHABLE: (_LASTING, ("subcluster",)),
     FaultKind.SUBCLUSTER_LOSS: (_LASTING, ("subcluster",)),
@@ -74,7 +74,17 @@ KEYS: Mapping[FaultKind, tuple[tuple[str, ...], tuple[str, ...]]] = {
     FaultKind.SLOW_STARTS: ((*_LASTING, "factor"), ("subcluster",)),
     FaultKind.CLOCK_JUMP: (("by_s",), ()),
 }
-_OPTIONS = ("by_s", "count", "delay_s", "duration_s", "every", "factor", "role", "subcluster")
+_OPTIONS = (
+    "by_s",
+    "count",
+    "delay_s",
+    "duration_s",
+    "every",
+    "factor",
+    "role",
+    "service",
+    "subcluster",
+)
 
 
 class FaultSection(Section):
@@ -84,6 +94,7 @@ class FaultSection(Section):
     kind: Annotated[FaultKind, Field(strict=False)] = need("what goes wrong")
     duration_s: NonNegative = optional(0.0, "how long it lasts")
     subcluster: Name | None = optional(None, "where; null = drawn")
+    service: Name | None = optional(None, "service it strikes; null = any")
     role: Text | None = optional(None, "leaf role it strikes; null = any")
     count: Count = optional(1, "instances or nodes it strikes, drawn among those there are")
     every: Count = optional(1, "only every n-th batch of actions meets it")
@@ -99,17 +110,23 @@ class FaultsFile(Section):
 
 
 def fault_rules(
-    faults: View, roles: tuple[str, ...], subclusters: tuple[str, ...]
+    faults: View, roles: Mapping[str, tuple[str, ...]], subclusters: tuple[str, ...]
 ) -> Iterator[Fault]:
     """Yield what is wrong between the keys of each fault, and names that do not exist.
 
     Args:
-        roles: leaf roles of the service; empty = unknown.
+        roles: service → its leaf roles; empty = unknown.
         subclusters: of the scenario's nodes; empty = unknown.
     """
     for fault in faults.items():
         yield from _key_rules(fault)
-        for key, known in (("role", roles), ("subcluster", subclusters)):
+        service = fault.at("service").text()
+        every_role = tuple(dict.fromkeys(role for of_one in roles.values() for role in of_one))
+        for key, known in (
+            ("service", tuple(roles)),
+            ("role", every_role if service is None else roles.get(service, ())),
+            ("subcluster", subclusters),
+        ):
             name = fault.at(key).text()
             if known and name is not None and name not in known:
                 yield Fault(view=fault.at(key), rule=f"must be one of {', '.join(known)}")

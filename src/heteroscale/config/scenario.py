@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import hashlib
 import importlib.resources
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from heteroscale.config.document import parse_document, read_text
 from heteroscale.config.fault_sections import FaultSection, FaultsFile, fault_rules
 from heteroscale.config.load import checked
 from heteroscale.config.model_sections import ModelSection
-from heteroscale.config.scenario_rules import scenario_rules
+from heteroscale.config.scenario_rules import parts_of, scenario_rules
 from heteroscale.config.scenario_sections import (
+    FleetScenarioFile,
     MetricsSection,
     NetworkSection,
     NodesSection,
     ScenarioFile,
     ServingSection,
+    SimulatedSection,
     StartUpSection,
     StaticPeakSection,
     TraceSection,
@@ -27,11 +31,32 @@ from heteroscale.config.scenario_sections import (
 )
 from heteroscale.config.view import Fault, View
 from heteroscale.entities.service import FleetSpec, ServiceSpec
-from heteroscale.errors import ConfigError, Problem
+from heteroscale.errors import ConfigError, InvariantViolation, Problem
 
 #: what `heteroscale simulate` runs when no scenario is given
 BUILT_IN = "paper-day"
+ItemT = TypeVar("ItemT")
 _CURVE_NAME = re.compile(r"[a-z0-9_]+")
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Simulated:
+    """What a simulation knows of one service beside its spec."""
+
+    #: the service's
+    name: str
+    traffic: TrafficSection
+    model: ModelSection
+    serving: ServingSection
+    start_up_s: float
+    #: None = every instance takes start_up_s
+    start_up: StartUpSection | None = None
+    #: leaf role → instances at the start
+    initial: Mapping[str, int]
+    #: added to the scenario's seed for what only this service draws
+    stream: int = 0
+    #: what stands before its keys in the file
+    place: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,30 +67,49 @@ class Scenario:
     seed: int
     #: epoch seconds
     start_s: float
-    #: None = the run ends with its trace, or after the curve's day
+    #: None = the run ends with its traces, or after the curve's day
     duration_s: float | None
-    #: exactly one service
+    #: every service, in the order written
     fleet: FleetSpec
-    traffic: TrafficSection
-    model: ModelSection
-    serving: ServingSection
+    #: of each service, in the same order
+    simulated: tuple[Simulated, ...]
     nodes: tuple[NodesSection, ...]
     network: NetworkSection
-    start_up_s: float
-    #: leaf role → instances at the start
-    initial: Mapping[str, int]
     metrics: MetricsSection
     static_peak: StaticPeakSection
     timeline_interval_s: float
-    #: None = every instance takes start_up_s
-    start_up: StartUpSection | None = None
     #: in the order written; empty = nothing goes wrong
     faults: tuple[FaultSection, ...] = ()
 
     @property
     def service(self) -> ServiceSpec:
-        """Return the one service."""
-        return self.fleet.services[0]
+        """Return the one service.
+
+        Raises:
+            InvariantViolation: there are several.
+        """
+        return only(self.fleet.services)
+
+    @property
+    def own(self) -> Simulated:
+        """Return what is known of the one service beside its spec.
+
+        Raises:
+            InvariantViolation: there are several.
+        """
+        return only(self.simulated)
+
+    def alone(self) -> tuple[Scenario, ...]:
+        """Return each service as a scenario of its own, in which it draws what it draws here."""
+        return tuple(
+            dataclasses.replace(
+                self,
+                seed=self.seed + own.stream,
+                fleet=dataclasses.replace(self.fleet, services=(service,)),
+                simulated=(dataclasses.replace(own, stream=0),),
+            )
+            for service, own in zip(self.fleet.services, self.simulated, strict=True)
+        )
 
 
 def load_scenario(path: Path) -> Scenario:
@@ -94,29 +138,67 @@ def parse_scenario(text: str, file: str | None, folder: Path) -> Scenario:
 
     def rules(view: View) -> Iterator[Fault]:
         yield from scenario_rules(view)
-        yield from _file_rules(view.at("traffic"), folder)
-        yield from _profile_rules(view.at("model", "profile"), folder)
+        for part in parts_of(view):
+            yield from _file_rules(part.at("traffic"), folder)
+            yield from _profile_rules(part.at("model", "profile"), folder)
 
-    read = checked(document, ScenarioFile, rules)
+    read: ScenarioFile | FleetScenarioFile
+    if isinstance(document.value, dict) and "services" in document.value:
+        read = several = checked(document, FleetScenarioFile, rules)
+        parts: tuple[SimulatedSection, ...] = several.services
+        simulated = tuple(
+            _simulated(part, folder, stream=_stream(part.service.name), place=f"services[{at}].")
+            for at, part in enumerate(parts)
+        )
+    else:
+        read = one = checked(document, ScenarioFile, rules)
+        parts, simulated = (one,), (_simulated(one, folder),)
     return Scenario(
         name=read.name,
         seed=read.seed,
         start_s=dt.datetime.fromisoformat(read.start).timestamp(),
         duration_s=read.duration_s,
-        fleet=read.fleet.entity((read.service,)),
-        traffic=_with_paths(read.traffic, folder),
-        model=_with_profile(read.model, folder),
-        serving=read.serving,
+        fleet=read.fleet.entity(tuple(part.service for part in parts)),
+        simulated=simulated,
         nodes=read.nodes,
         network=read.network,
-        start_up_s=read.start_up_s,
-        initial=read.initial,
         metrics=read.metrics,
         static_peak=read.static_peak,
         timeline_interval_s=read.timeline_interval_s,
-        start_up=read.start_up,
         faults=read.faults,
     )
+
+
+def _simulated(
+    part: SimulatedSection, folder: Path, *, stream: int = 0, place: str = ""
+) -> Simulated:
+    return Simulated(
+        name=part.service.name,
+        traffic=_with_paths(part.traffic, folder),
+        model=_with_profile(part.model, folder),
+        serving=part.serving,
+        start_up_s=part.start_up_s,
+        start_up=part.start_up,
+        initial=part.initial,
+        stream=stream,
+        place=place,
+    )
+
+
+def _stream(service: str) -> int:
+    """Return what sets a service's draws apart, whoever else is simulated beside it."""
+    return int.from_bytes(hashlib.sha256(service.encode()).digest()[:4], "big")
+
+
+def only(items: Sequence[ItemT]) -> ItemT:
+    """Return the one item of a sequence.
+
+    Raises:
+        InvariantViolation: there are none or several.
+    """
+    if len(items) != 1:
+        raise InvariantViolation(f"one service is asked for, of {len(items)}")
+    return items[0]
 
 
 def load_faults(path: Path, scenario: Scenario) -> tuple[FaultSection, ...]:
@@ -125,7 +207,10 @@ def load_faults(path: Path, scenario: Scenario) -> tuple[FaultSection, ...]:
     Raises:
         ConfigError: with every problem in the file, in the order of its lines.
     """
-    roles = tuple(leaf.path for leaf in scenario.service.group.leaves())
+    roles = {
+        service.name: tuple(leaf.path for leaf in service.group.leaves())
+        for service in scenario.fleet.services
+    }
     subclusters = tuple(dict.fromkeys(section.subcluster for section in scenario.nodes))
 
     def rules(view: View) -> Iterator[Fault]:
@@ -141,22 +226,37 @@ def with_trace(scenario: Scenario, trace: Path | None) -> Scenario:
     the scenario says.
 
     Raises:
-        ConfigError: the trace cannot be read, or the scenario needs one and none is given.
+        ConfigError: the trace cannot be read, the scenario needs one and none is given, or it has
+            several services, each with traffic of its own.
     """
-    own = scenario.traffic.trace
     if trace is None:
-        if own is not None and own.path is None:
-            rule = "is required: write it in the scenario or give it with --trace"
-            raise ConfigError([Problem(path="traffic.trace.path", rule=rule)])
+        problems = [_missing_trace(own) for own in scenario.simulated if _needs_trace(own)]
+        if problems:
+            raise ConfigError(problems)
         return scenario
     fault = _unreadable(trace)
+    if len(scenario.simulated) > 1:
+        fault = "is for scenarios of one service: write traffic.trace.path of each instead"
     if fault:
         raise ConfigError([Problem(path="--trace", rule=fault, value=str(trace))])
-    section = (own or TraceSection()).model_copy(update={"path": str(trace)})
-    duration_s = None if own is None else scenario.duration_s
+    own, written = scenario.own, scenario.own.traffic.trace
+    section = (written or TraceSection()).model_copy(update={"path": str(trace)})
     return dataclasses.replace(
-        scenario, traffic=TrafficSection(trace=section), duration_s=duration_s
+        scenario,
+        simulated=(dataclasses.replace(own, traffic=TrafficSection(trace=section)),),
+        duration_s=None if written is None else scenario.duration_s,
     )
+
+
+def _needs_trace(own: Simulated) -> bool:
+    return own.traffic.trace is not None and own.traffic.trace.path is None
+
+
+def _missing_trace(own: Simulated) -> Problem:
+    rule = "is required: write it in the scenario"
+    if not own.place:
+        rule += " or give it with --trace"
+    return Problem(path=f"{own.place}traffic.trace.path", rule=rule)
 
 
 def is_built_in_curve(curve: str) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from heteroscale.config.fault_sections import fault_rules
-from heteroscale.config.policy_rules import leaf_rule
+from heteroscale.config.policy_rules import leaf_rule, repeated
 from heteroscale.config.rules import (
     interval_rules,
     leaf_roles,
@@ -27,39 +27,59 @@ _GPUS_PER_NODE_DEFAULT = 8
 
 
 def scenario_rules(file: View) -> Iterator[Fault]:
-    """Yield what is wrong between the fields of a scenario file."""
+    """Yield what is wrong between the fields of a scenario file, of one service or of several."""
     levels = levels_of(file.at("fleet"))
     if levels and len(levels) != _LEVELS:
         rule = f"must have {_LEVELS} entries: the simulated network has three levels of switches"
         yield Fault(view=file.at("fleet", "levels"), rule=rule, shown=False)
-    yield from interval_rules(file.at("fleet", "interval_s"), (file.at("service"),))
-    yield from service_rules(file.at("service"), levels)
-    yield from _traffic_rules(file)
-    yield from _model_rules(file.at("model"))
-    yield from _role_rules(file.at("service", "group", "roles"))
-    leaves = leaf_roles(file.at("service", "group", "roles"))
-    yield from _initial_rules(file.at("initial"), leaves)
-    yield from _hardware_rules(file, leaves)
+    parts = parts_of(file)
+    yield from repeated(part.at("service", "name") for part in parts)
+    services = [part.at("service") for part in parts]
+    yield from interval_rules(file.at("fleet", "interval_s"), services)
+    for part in parts:
+        yield from _service_rules(part, file.at("duration_s"), levels)
+    yield from _hardware_rules(file.at("nodes"), parts)
     scrape_s = file.at("metrics", "scrape_interval_s").number(15.0)
     window_s = file.at("metrics", "window_s").number(60.0)
     if scrape_s is not None and window_s is not None and window_s < scrape_s:
         rule = f"must be ≥ scrape_interval_s ({scrape_s:g})"
         yield Fault(view=file.at("metrics", "window_s"), rule=rule)
-    yield from _time_rules(file, scrape_s)
-    named = (part.at("subcluster").text("main") for part in file.at("nodes").items())
-    subclusters = tuple(dict.fromkeys(name for name in named if name is not None))
-    yield from fault_rules(file.at("faults"), tuple(leaves), subclusters)
-
-
-def _time_rules(file: View, scrape_s: float | None) -> Iterator[Fault]:
-    """Yield a fault where start-ups have two lengths, or one scrape could overtake the next."""
-    if file.at("start_up").value is not None and file.at("start_up_s").written:
-        rule = "must not be written beside start_up_s"
-        yield Fault(view=file.at("start_up"), rule=rule, shown=False)
     jitter_s = file.at("metrics", "jitter_s").number(0.0)
     if jitter_s is not None and scrape_s is not None and jitter_s >= scrape_s / 2:
         rule = f"must be < scrape_interval_s ÷ 2 ({scrape_s / 2:g})"
         yield Fault(view=file.at("metrics", "jitter_s"), rule=rule)
+    named = (part.at("subcluster").text("main") for part in file.at("nodes").items())
+    subclusters = tuple(dict.fromkeys(name for name in named if name is not None))
+    yield from fault_rules(file.at("faults"), _roles_by_service(services), subclusters)
+
+
+def parts_of(file: View) -> tuple[View, ...]:
+    """Return what holds each service with its traffic: the file itself where there is one."""
+    several = file.at("services")
+    return tuple(several.items()) if several.written else (file,)
+
+
+def _service_rules(part: View, duration: View, levels: tuple[str, ...] | None) -> Iterator[Fault]:
+    """Yield what is wrong with one service, its traffic and its engines."""
+    yield from service_rules(part.at("service"), levels)
+    yield from _traffic_rules(part.at("traffic"), duration)
+    yield from _model_rules(part.at("model"))
+    yield from _role_rules(part.at("service", "group", "roles"))
+    yield from _initial_rules(part.at("initial"), _leaves(part))
+    if part.at("start_up").value is not None and part.at("start_up_s").written:
+        rule = "must not be written beside start_up_s"
+        yield Fault(view=part.at("start_up"), rule=rule, shown=False)
+
+
+def _leaves(part: View) -> dict[str, View]:
+    return leaf_roles(part.at("service", "group", "roles"))
+
+
+def _roles_by_service(services: Sequence[View]) -> dict[str, tuple[str, ...]]:
+    """Return service → leaf roles; empty while a name is unknown."""
+    named = [(one.at("name").text(), leaf_roles(one.at("group", "roles"))) for one in services]
+    known = [(name, tuple(leaves)) for name, leaves in named if name is not None]
+    return dict(known) if len(known) == len(named) else {}
 
 
 def _one_of(section: View, keys: tuple[str, ...]) -> Iterator[Fault]:
@@ -72,13 +92,11 @@ def _one_of(section: View, keys: tuple[str, ...]) -> Iterator[Fault]:
         yield Fault(view=section, rule=found, shown=False)
 
 
-def _traffic_rules(file: View) -> Iterator[Fault]:
-    traffic = file.at("traffic")
+def _traffic_rules(traffic: View, duration: View) -> Iterator[Fault]:
     yield from _one_of(traffic, _TRAFFIC)
     generator = traffic.at("generator")
     if not isinstance(generator.value, dict):
         return
-    duration = file.at("duration_s")
     if duration.value is None:
         yield Fault(view=duration, rule="is required with traffic.generator", shown=False)
     for key in ("rate_rps", "input", "output"):
@@ -139,11 +157,11 @@ def _initial_rules(initial: View, leaves: dict[str, View]) -> Iterator[Fault]:
             yield Fault(view=count, rule=leaf_rule(tuple(leaves)), shown=False)
 
 
-def _hardware_rules(file: View, leaves: dict[str, View]) -> Iterator[Fault]:
-    sizes = _node_sizes(file.at("nodes"))
+def _hardware_rules(nodes: View, parts: Sequence[View]) -> Iterator[Fault]:
+    sizes = _node_sizes(nodes)
     if not sizes:
         return
-    for leaf in leaves.values():
+    for leaf in (leaf for part in parts for leaf in _leaves(part).values()):
         for option in leaf.at("accelerators").items():
             kind, gpus = option.at("type").text(), option.at("gpus").number()
             if kind is not None and kind not in sizes:
@@ -152,28 +170,28 @@ def _hardware_rules(file: View, leaves: dict[str, View]) -> Iterator[Fault]:
             elif kind is not None and gpus is not None and gpus > max(sizes[kind]):
                 rule = f"must be ≤ {max(sizes[kind])}, the GPUs of the largest {kind} node"
                 yield Fault(view=option.at("gpus"), rule=rule)
-    yield from _room_rules(file.at("initial"), leaves, sizes)
+    yield from _room_rules(parts, sizes)
 
 
-def _room_rules(
-    initial: View, leaves: dict[str, View], sizes: dict[str, list[int]]
-) -> Iterator[Fault]:
+def _room_rules(parts: Sequence[View], sizes: dict[str, list[int]]) -> Iterator[Fault]:
     """Yield a fault for each role whose first instances find no room; larger ones go first."""
-    wanted: list[tuple[int, str, str, int]] = []
-    for role, leaf in leaves.items():
-        option = next(leaf.at("accelerators").items(), leaf.at("accelerators"))
-        kind, count = option.at("type").text(), initial.at(role).number()
-        gpus, nodes = option.at("gpus").number(), option.at("nodes").number(1)
-        if kind not in sizes or count is None or gpus is None or nodes is None:
-            continue
-        if 1 <= gpus <= max(sizes[kind]):
-            wanted.append((int(gpus), role, kind, int(count * nodes)))
+    wanted: list[tuple[int, str, int, str, int]] = []
+    for at, part in enumerate(parts):
+        for role, leaf in _leaves(part).items():
+            option = next(leaf.at("accelerators").items(), leaf.at("accelerators"))
+            kind, count = option.at("type").text(), part.at("initial", role).number()
+            gpus, nodes = option.at("gpus").number(), option.at("nodes").number(1)
+            if kind not in sizes or count is None or gpus is None or nodes is None:
+                continue
+            if 1 <= gpus <= max(sizes[kind]):
+                wanted.append((int(gpus), role, -at, kind, int(count * nodes)))
     free = {kind: sorted(gpus) for kind, gpus in sizes.items()}
-    for gpus, role, kind, pieces in sorted(wanted, reverse=True):
+    for gpus, role, at, kind, pieces in sorted(wanted, reverse=True):
         room = sum(left // gpus for left in free[kind])
         if room < pieces:
             rule = f"must fit the nodes: {len(free[kind])} {kind} nodes have room for {room} of"
-            yield Fault(view=initial.at(role), rule=f"{rule} {pieces} × {gpus} GPUs")
+            view = parts[-at].at("initial", role)
+            yield Fault(view=view, rule=f"{rule} {pieces} × {gpus} GPUs")
             continue
         free[kind] = _without(free[kind], gpus, pieces)
 

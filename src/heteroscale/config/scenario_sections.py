@@ -1,4 +1,4 @@
-"""The scenario file: one service, the traffic it gets, and the simulated world it stands in."""
+"""The scenario files: services, the traffic they get, and the simulated world they stand in."""
 
 from __future__ import annotations
 
@@ -283,8 +283,22 @@ class StaticPeakSection(Section):
     )
 
 
-class ScenarioFile(Section):
-    """The whole scenario file."""
+class SimulatedSection(Section):
+    """One service: its spec, the traffic it gets and the engines it runs on."""
+
+    service: ServiceSection = need("the service, as in a services file")
+    traffic: TrafficSection = need("where requests come from")
+    model: ModelSection = need("what is served")
+    serving: ServingSection = optional(ServingSection(), "how engines serve")
+    start_up_s: Moment = optional(195.0, "from running a new instance to being ready")
+    start_up: StartUpSection | None = optional(
+        None, "start-up times drawn per instance, in place of start_up_s; null = always start_up_s"
+    )
+    initial: Mapping[str, Count] = need("leaf role → instances at the start, every leaf named")
+
+
+class WorldSection(Section):
+    """What every service of a run shares."""
 
     name: Name = need("names the run in reports")
     seed: Annotated[int, Field(ge=0, le=999_999_999)] = optional(
@@ -298,18 +312,21 @@ class ScenarioFile(Section):
         "where the run ends, also inside a trace; null = with the trace, or after the curve's day",
     )
     fleet: FleetSection = optional(FleetSection(), "settings of the controller")
-    service: ServiceSection = need("the service, as in a services file")
-    traffic: TrafficSection = need("where requests come from")
-    model: ModelSection = need("what is served")
-    serving: ServingSection = optional(ServingSection(), "how engines serve")
     nodes: Annotated[tuple[NodesSection, ...], Field(min_length=1)] = need("the hardware")
     network: NetworkSection = optional(NetworkSection(), "KV transfer by distance")
-    start_up_s: Moment = optional(195.0, "from running a new instance to being ready")
-    start_up: StartUpSection | None = optional(
-        None, "start-up times drawn per instance, in place of start_up_s; null = always start_up_s"
-    )
-    initial: Mapping[str, Count] = need("leaf role → instances at the start, every leaf named")
     metrics: MetricsSection = optional(MetricsSection(), "how signals are sampled")
     faults: tuple[FaultSection, ...] = optional((), "what goes wrong")
     static_peak: StaticPeakSection = optional(StaticPeakSection(), "the fleet to compare with")
     timeline_interval_s: Every = optional(60.0, "step of the plotted series")
+
+
+class ScenarioFile(SimulatedSection, WorldSection):
+    """One service in a simulated world, its keys beside those of the world."""
+
+
+class FleetScenarioFile(WorldSection):
+    """Several services in one simulated world: one fleet, one control loop."""
+
+    services: Annotated[tuple[SimulatedSection, ...], Field(min_length=1)] = need(
+        "every service, with the keys it would have in a file of its own"
+    )

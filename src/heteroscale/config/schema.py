@@ -7,7 +7,7 @@ from typing import Any
 from heteroscale.config.fields import Section
 from heteroscale.config.inventory_sections import InventoryFile
 from heteroscale.config.metrics_sections import MetricsFile
-from heteroscale.config.scenario_sections import ScenarioFile
+from heteroscale.config.scenario_sections import FleetScenarioFile, ScenarioFile
 from heteroscale.config.services import ServicesFile
 from heteroscale.errors import ConfigError, Problem
 
@@ -15,6 +15,7 @@ from heteroscale.errors import ConfigError, Problem
 FILES: dict[str, type[Section]] = {
     "services": ServicesFile,
     "scenario": ScenarioFile,
+    "fleet-scenario": FleetScenarioFile,
     "inventory": InventoryFile,
     "metrics": MetricsFile,
 }
@@ -22,7 +23,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def json_schema(kind: str = "services") -> dict[str, Any]:
-    """Return the JSON Schema of a kind of file.
+    """Return the JSON Schema of one kind of file.
 
     Rules between fields are not in it: `heteroscale validate` knows them all.
 

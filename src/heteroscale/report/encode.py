@@ -11,16 +11,18 @@ from dataclasses import asdict
 from typing import TypeAlias
 
 from heteroscale.report.figures import saved_share
-from heteroscale.sim.result import Change, SimulationResult, Timeline
+from heteroscale.sim.result import Change, FleetResult, SimulationResult, Timeline
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
+#: keys of the run as a whole, the same for each of its services
+_SHARED = ("scenario", "seed", "policy", "ticks", "faults", "simulated_s")
 #: a plot shows no more, and the file stays small
 SIGNIFICANT_DIGITS = 6
 
 
 def result_json(result: SimulationResult, wall_s: float | None) -> str:
-    """Return the documented JSON with `wall_s` last.
+    """Return the documented JSON of a run of one service, with `wall_s` last.
 
     Args:
         result: what the run left behind.
@@ -29,7 +31,46 @@ def result_json(result: SimulationResult, wall_s: float | None) -> str:
     Raises:
         ValueError: a figure is NaN or infinite, which JSON cannot say.
     """
+    return _text({**_fields(result), "wall_s": _wall(wall_s)}) + "\n"
+
+
+def fleet_json(fleet: FleetResult, wall_s: float | None) -> str:
+    """Return the documented JSON of a run of several services, with `wall_s` last.
+
+    Raises:
+        ValueError: a figure is NaN or infinite, which JSON cannot say.
+    """
+    results = tuple(fleet.services.values())
+    first = _fields(results[0])
+    shared = {key: first[key] for key in _SHARED if key in first}
     fields: dict[str, Json] = {
+        "scenario": shared.pop("scenario"),
+        "seed": shared.pop("seed"),
+        "policy": shared.pop("policy"),
+        "requests": asdict(fleet.requests),
+        "input_tokens": asdict(fleet.input_tokens),
+        "output_tokens": asdict(fleet.output_tokens),
+        "gpu_hours": fleet.gpu_hours,
+        "gpu_hours_static_peak": fleet.gpu_hours_static_peak,
+        "gpu_hours_saved_share": saved_share(fleet),
+        "actions": sum(result.actions for result in results),
+        "reversals": sum(result.reversals for result in results),
+        "services": {
+            name: {key: value for key, value in _fields(result).items() if key not in _SHARED}
+            for name, result in fleet.services.items()
+        },
+        **shared,
+        "wall_s": _wall(wall_s),
+    }
+    return _text(fields) + "\n"
+
+
+def _wall(wall_s: float | None) -> float | None:
+    return None if wall_s is None else round(wall_s, 3)
+
+
+def _fields(result: SimulationResult) -> dict[str, Json]:
+    return {
         "scenario": result.scenario,
         "seed": result.seed,
         "policy": result.policy,
@@ -61,9 +102,7 @@ def result_json(result: SimulationResult, wall_s: float | None) -> str:
         **({} if result.faults is None else {"faults": [asdict(one) for one in result.faults]}),
         "timeline": _timeline(result.timeline),
         "simulated_s": result.simulated_s,
-        "wall_s": None if wall_s is None else round(wall_s, 3),
     }
-    return _text(fields) + "\n"
 
 
 def rounded(value: float | None) -> float | None:

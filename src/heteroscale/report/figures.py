@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from heteroscale.sim.result import Change, Search, SimulationResult
+from heteroscale.sim.result import Change, FleetResult, Search, SimulationResult
 
 UNKNOWN = "–"
 DAY_S = 86_400.0
@@ -24,7 +24,7 @@ class Figure:
     good: bool | None = None
 
 
-def saved_share(result: SimulationResult) -> float | None:
+def saved_share(result: SimulationResult | FleetResult) -> float | None:
     """Return the share of the static peak's GPU-hours that was not used; None = not searched."""
     if not result.gpu_hours_static_peak:
         return None
@@ -61,6 +61,53 @@ def headline(result: SimulationResult) -> tuple[Figure, ...]:
             note="of ticks had a role's supply beyond its tolerance",
         ),
     )
+
+
+#: what stands above the columns of `fleet_row`
+FLEET_COLUMNS = (
+    "service",
+    "SLO attained",
+    "GPU-hours",
+    "saved",
+    "TTFT p99",
+    "TBT p99",
+    "requests",
+    "changes",
+)
+
+
+def fleet_row(name: str, result: SimulationResult) -> tuple[str, ...]:
+    """Return one service's line of the fleet's table."""
+    attained = result.slo_attainment
+    return (
+        name,
+        UNKNOWN if attained is None else share_text(attained, 2),
+        hours_text(result.gpu_hours),
+        _saved_text(result),
+        seconds_text(result.ttft_p99_s),
+        seconds_text(result.tbt_p99_s),
+        short_count(result.requests.arrived),
+        f"{result.actions:,}",
+    )
+
+
+def fleet_total(fleet: FleetResult) -> tuple[str, ...]:
+    """Return the line of all services together; what has no sum is blank."""
+    return (
+        "all",
+        "",
+        hours_text(fleet.gpu_hours),
+        _saved_text(fleet),
+        "",
+        "",
+        short_count(fleet.requests.arrived),
+        f"{sum(result.actions for result in fleet.services.values()):,}",
+    )
+
+
+def _saved_text(result: SimulationResult | FleetResult) -> str:
+    saved = saved_share(result)
+    return UNKNOWN if saved is None else share_text(saved)
 
 
 def conditions(result: SimulationResult) -> tuple[str, ...]:

@@ -15,11 +15,14 @@ from string import Template
 
 from heteroscale.report.encode import rounded
 from heteroscale.report.figures import (
+    FLEET_COLUMNS,
     Figure,
     clock_text,
     conditions,
     counted,
     counts_text,
+    fleet_row,
+    fleet_total,
     headline,
     hours_text,
     moves_text,
@@ -28,29 +31,93 @@ from heteroscale.report.figures import (
     span_text,
 )
 from heteroscale.report.plots import Plot, plots
-from heteroscale.sim.result import Change, SimulationResult
+from heteroscale.sim.result import Change, FleetResult, SimulationResult
 
 ARROWS = {"out": "▲", "in": "▼"}
 
 
 def render(result: SimulationResult) -> str:
-    """Return the whole page."""
-    drawn = plots(result)
-    return Template(_asset("page.html")).substitute(
-        title=escape(f"{result.scenario} · HeteroScale"),
-        scenario=escape(result.scenario),
-        subtitle=escape(_subtitle(result)),
+    """Return the whole page of a run of one service."""
+    return _page(
+        result.scenario,
+        subtitle=_subtitle(result),
         conditions=_conditions(result),
-        verdict=escape(_verdict(result)),
-        cards="\n".join(_card(figure) for figure in headline(result)),
-        plots="\n".join(_figure(at, plot) for at, plot in enumerate(drawn)),
-        changes=_changes(result),
-        change_count=f"{len(result.changes):,}",
-        figures=_embedded(result, drawn),
+        verdict=_verdict(result),
+        body=_run(result, ""),
+    )
+
+
+def render_fleet(fleet: FleetResult) -> str:
+    """Return the whole page of a run of several services: a table, then each to be opened."""
+    first = next(iter(fleet.services.values()))
+    count = f"{len(fleet.services)} services"
+    saved = saved_share(fleet)
+    verdict = f"{count} used {hours_text(fleet.gpu_hours)} GPU-hours."
+    if saved is not None:
+        way = "fewer" if saved >= 0 else "more"
+        verdict = (
+            f"{count}: {share_text(abs(saved))} {way} GPU-hours than the smallest fixed fleets"
+            " that attain as much."
+        )
+    services = [
+        _service(at, name, result) for at, (name, result) in enumerate(fleet.services.items())
+    ]
+    return _page(
+        first.scenario,
+        subtitle=_subtitle(first),
+        conditions="",
+        verdict=verdict,
+        body="\n".join((_fleet_table(fleet), *services)),
+    )
+
+
+def _page(name: str, *, subtitle: str, conditions: str, verdict: str, body: str) -> str:
+    return Template(_asset("page.html")).substitute(
+        title=escape(f"{name} · HeteroScale"),
+        scenario=escape(name),
+        subtitle=escape(subtitle),
+        conditions=conditions,
+        verdict=escape(verdict),
+        body=body,
         style=_asset("uplot.min.css") + _asset("page.css"),
         licence=_asset("uplot.LICENSE"),
         library=_asset("uplot.min.js"),
         script=_asset("page.js"),
+    )
+
+
+def _run(result: SimulationResult, suffix: str) -> str:
+    """Return the figures, plots and changes of one service; `suffix` sets its ids apart."""
+    drawn = plots(result)
+    return Template(_asset("run.html")).substitute(
+        suffix=suffix,
+        cards="\n".join(_card(figure) for figure in headline(result)),
+        plots="\n".join(_figure(f"{at}{suffix}", plot) for at, plot in enumerate(drawn)),
+        changes=_changes(result),
+        change_count=f"{len(result.changes):,}",
+        figures=_embedded(result, drawn),
+    )
+
+
+def _fleet_table(fleet: FleetResult) -> str:
+    head = "".join(f"<th>{escape(heading)}</th>" for heading in FLEET_COLUMNS)
+    rows = [fleet_row(name, result) for name, result in fleet.services.items()]
+    body = "".join(map(_row, (*rows, fleet_total(fleet))))
+    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="fleet">{table}</div>'
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    first, *others = map(escape, cells)
+    return f"<tr><th>{first}</th>" + "".join(f"<td>{cell}</td>" for cell in others) + "</tr>"
+
+
+def _service(at: int, name: str, result: SimulationResult) -> str:
+    """Return one service of several; the first is open."""
+    return (
+        f'<details class="service"{"" if at else " open"}><summary><b>{escape(name)}</b>'
+        f" <span>{escape(_verdict(result))}</span></summary>"
+        f"{_conditions(result)}{_run(result, f'-{at}')}</details>"
     )
 
 
@@ -90,7 +157,7 @@ def _card(figure: Figure) -> str:
     )
 
 
-def _figure(at: int, plot: Plot) -> str:
+def _figure(at: str, plot: Plot) -> str:
     return (
         f'<figure class="plot{" wide" if plot.wide else ""}">'
         f"<figcaption><b>{escape(plot.title)}</b> <span>{escape(plot.note)}</span></figcaption>"

@@ -6,8 +6,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from heteroscale.report.figures import Figure, conditions, headline, span_text
-from heteroscale.sim.result import Count, SimulationResult
+from heteroscale.report.figures import (
+    FLEET_COLUMNS,
+    Figure,
+    conditions,
+    fleet_row,
+    fleet_total,
+    headline,
+    span_text,
+)
+from heteroscale.sim.result import Count, FleetResult, SimulationResult
 
 
 def summary(result: SimulationResult) -> RenderableType:
@@ -18,6 +26,27 @@ def summary(result: SimulationResult) -> RenderableType:
         *((f"  {words}", "bold yellow") for words in conditions(result)),
     )
     return Group(title, _figures(headline(result)), _counts(result))
+
+
+def fleet_summary(fleet: FleetResult) -> RenderableType:
+    """Return a line for each service of a run, one for all, and where every request ended."""
+    first = next(iter(fleet.services.values()))
+    title = Text.assemble(
+        (first.scenario, "bold"),
+        f"  policy {first.policy}, seed {first.seed}, {span_text(first.simulated_s)} simulated",
+        *(
+            (f"  {name}: {words}", "bold yellow")
+            for name, result in fleet.services.items()
+            for words in conditions(result)
+        ),
+    )
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for at, heading in enumerate(FLEET_COLUMNS):
+        table.add_column(heading if at else "", justify="right" if at else "left", no_wrap=True)
+    for name, result in fleet.services.items():
+        table.add_row(*map(Text, fleet_row(name, result)))
+    table.add_row(*map(Text, fleet_total(fleet)), style="bold")
+    return Group(title, table, _counts(fleet))
 
 
 def _figures(figures: tuple[Figure, ...]) -> Table:
@@ -33,7 +62,7 @@ def _figures(figures: tuple[Figure, ...]) -> Table:
     return table
 
 
-def _counts(result: SimulationResult) -> Table:
+def _counts(result: SimulationResult | FleetResult) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("", style="dim", no_wrap=True)
     for heading in ("arrived", "completed", "running", "refused"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
+from heteroscale.entities.action import Action
 from heteroscale.entities.decision import Direction, Reason
 from heteroscale.entities.reasons import describe
 from heteroscale.entities.service import ServiceSpec
@@ -49,8 +50,8 @@ class ChangeLog:
         shares = [self._ratio.get(role.path, 0) for role in self._spec.group.roles]
         return shares[0] / shares[1] if len(shares) > 1 and shares[1] else None
 
-    def watch(self, report: TickReport, at_s: float) -> None:
-        """Take in one tick that has just acted."""
+    def watch(self, report: TickReport, directions: Sequence[Direction], at_s: float) -> None:
+        """Take in one tick that has just acted, and which ways it moved the service."""
         name = self._spec.name
         instances = report.snapshot.services[name].instances
         decision = next((one for one in report.plan.decisions if one.service == name), None)
@@ -60,13 +61,7 @@ class ChangeLog:
             self._out_of_ratio = out_of_ratio(self._spec, ratio, instances)
         self.ticks += 1
         self.ticks_out_of_ratio += self._out_of_ratio
-        self.ticks_not_sent += len(report.sent) < len(report.plan.actions)
-        directions = [
-            direction
-            for subcluster in self._subclusters
-            for service, direction in subcluster.take_effects()
-            if service == name
-        ]
+        self.ticks_not_sent += _of(name, report.sent) < _of(name, report.plan.actions)
         if directions:
             self._note(at_s, directions, instances, () if decision is None else decision.reasons)
 
@@ -98,6 +93,10 @@ class ChangeLog:
             if instance.service == self._spec.name and instance.state in _ASKED:
                 counts[instance.role] += 1
         return counts
+
+
+def _of(service: str, actions: Sequence[Action]) -> int:
+    return sum(action.service == service for action in actions)
 
 
 def reversals(changes: Sequence[Change]) -> int:

@@ -17,17 +17,23 @@ def faults_of(scenario: Scenario) -> tuple[Problem, ...]:
 
     A trace is not opened: it may still be given on the command line.
     """
-    problems = list(_faults("model", lambda: performance_model(scenario.model)))
+    return tuple(problem for alone in scenario.alone() for problem in _faults_of_one(alone))
+
+
+def _faults_of_one(alone: Scenario) -> list[Problem]:
+    own = alone.own
+    problems = list(_faults(f"{own.place}model", lambda: performance_model(own.model)))
     if not problems:
-        model = performance_model(scenario.model)
-        for leaf in scenario.service.group.leaves():
-            where = f"service.group.roles.{leaf.path.replace('/', '.roles.')}.accelerators"
+        model = performance_model(own.model)
+        for leaf in alone.service.group.leaves():
+            role = leaf.path.replace("/", ".roles.")
+            where = f"{own.place}service.group.roles.{role}.accelerators"
             for option in leaf.accelerators:
                 gpus = option.gpus * option.nodes
                 problems += _faults(where, partial(model.coefficients, option.type, gpus))
-    if scenario.traffic.trace is None:
-        problems += _faults("traffic", partial(arrivals_of, scenario))
-    return tuple(problems)
+    if own.traffic.trace is None:
+        problems += _faults(f"{own.place}traffic", partial(arrivals_of, alone))
+    return problems
 
 
 def _faults(where: str, check: Callable[[], object]) -> tuple[Problem, ...]:

@@ -34,7 +34,7 @@ from heteroscale.entities.action import (
 )
 from heteroscale.entities.decision import Decision, Direction
 from heteroscale.entities.reasons import ReasonCode
-from heteroscale.entities.service import RolePath, ServiceSpec, Stage
+from heteroscale.entities.service import FleetSpec, RolePath, ServiceSpec, Stage
 from heteroscale.entities.snapshot import (
     Instance,
     InstanceState,
@@ -50,6 +50,7 @@ from heteroscale.policy.supply import tally
 from heteroscale.sim.plant import Plant
 from heteroscale.sim.ports import SimSubcluster
 from heteroscale.sim.run import Ticker
+from heteroscale.sim.service import SimService
 from heteroscale.sim.subcluster import Roster
 
 #: ticks in which a failed instance that can be reached is to be removed; replacing what it was
@@ -70,19 +71,15 @@ class Checked:
     def __init__(
         self,
         loop: Ticker,
-        spec: ServiceSpec,
+        fleet: FleetSpec,
         plant: Plant,
         subclusters: Sequence[SimSubcluster],
     ) -> None:
-        """Take the loop, its one service, and the world as it truly is."""
+        """Take the loop, what it looks after, and the world as it truly is."""
         self._loop = loop
-        self._spec = spec
+        self._services = tuple(_ServiceChecks(spec) for spec in fleet.services)
         self._plant = plant
         self._subclusters = {one.name: one for one in subclusters}
-        self._before = FleetState()
-        #: failed instance → ticks in which it could have been removed
-        self._failed: Counter[str] = Counter()
-        self._decided: deque[Mapping[RolePath, int]] = deque(maxlen=LATELY_TICKS)
 
     def tick(self) -> TickReport:
         """Tick, and raise where something does not hold.
@@ -95,29 +92,69 @@ class Checked:
         if broken:
             now_s = report.snapshot.now_s
             raise InvariantViolation(f"tick {report.tick} ({now_s:.3f}): {'; '.join(broken)}")
-        self._before = report.state
         return report
-
-    # --- of the plan ---------------------------------------------------------------------------
 
     def _of_plan(self, report: TickReport) -> list[str]:
         if report.excluded:
             return [f"the planner failed: {error}" for error in report.excluded.values()]
-        seen = report.snapshot.services[self._spec.name]
-        decision = next(one for one in report.plan.decisions if one.service == self._spec.name)
         broken = [notice for notice in report.notices if notice.startswith(("begin:", "store:"))]
-        changes = decision.direction is not Direction.HOLD or report.sent
+        for service in self._services:
+            broken += service.broken(report)
+        return broken + _sent_wrongly(report)
+
+    def _of_world(self, report: TickReport) -> list[str]:
+        broken: list[str] = []
+        for roster in self._plant.rosters:
+            broken += _gpus_lost(roster)
+            broken += _miscounted(roster)
+        for service in self._plant.services.values():
+            broken += _requests_lost(service)
+        return broken + self._done_again(report)
+
+    def _done_again(self, report: TickReport) -> list[str]:
+        """Carry out again what was carried out; return what had an effect."""
+        broken: list[str] = []
+        for action, outcome in zip(report.sent, report.outcomes, strict=True):
+            subcluster = self._subclusters[action.subcluster]
+            if outcome.kind is not OutcomeKind.APPLIED:
+                continue
+            before = subcluster.observe()
+            subcluster.apply((action,), report.snapshot.now_s)
+            if subcluster.observe() is not before:
+                broken.append(f"{action.id} on {target_of(action)} had an effect twice")
+        return broken
+
+
+class _ServiceChecks:
+    """What must hold of one service's part of every plan."""
+
+    def __init__(self, spec: ServiceSpec) -> None:
+        self._spec = spec
+        self._before = FleetState()
+        #: failed instance → ticks in which it could have been removed
+        self._failed: Counter[str] = Counter()
+        self._decided: deque[Mapping[RolePath, int]] = deque(maxlen=LATELY_TICKS)
+
+    def broken(self, report: TickReport) -> list[str]:
+        """Return what does not hold at one tick, and remember the tick."""
+        name = self._spec.name
+        seen = report.snapshot.services[name]
+        decision = next(one for one in report.plan.decisions if one.service == name)
+        sent = [action for action in report.sent if action.service == name]
+        broken: list[str] = []
+        changes = decision.direction is not Direction.HOLD or sent
         if changes and not decision.reasons:
             broken.append(f"{decision.direction.name} without a reason")
         broken += self._out_of_bounds(decision)
         broken += self._run_away(decision, seen)
-        leaving = any(action.effect is Effect.IN for action in report.sent)
+        leaving = any(action.effect is Effect.IN for action in sent)
         ordered = any(reason.code in _ORDERS for reason in decision.reasons)
         if (leaving or decision.direction is Direction.IN) and not ordered:
             broken += self._unknown(seen)
             broken += self._waiting(report)
-        broken += _sent_wrongly(report)
-        return broken + self._unowned(report, seen)
+        broken += self._unowned(report, seen)
+        self._before = report.state
+        return [f"{name}: {'; '.join(broken)}"] if broken else []
 
     def _out_of_bounds(self, decision: Decision) -> list[str]:
         return [
@@ -200,38 +237,16 @@ class Checked:
         self._failed = failed
         return broken
 
-    # --- of the world --------------------------------------------------------------------------
 
-    def _of_world(self, report: TickReport) -> list[str]:
-        broken: list[str] = []
-        for roster in self._plant.rosters:
-            broken += _gpus_lost(roster)
-            broken += _miscounted(roster)
-        return broken + self._requests_lost() + self._done_again(report)
-
-    def _requests_lost(self) -> list[str]:
-        counters = self._plant.sample().counters
-        somewhere = counters.in_transfer + sum(
-            role.waiting + role.running for role in counters.roles
-        )
-        ended = counters.completed.requests + counters.refused.requests
-        if counters.arrived.requests == ended + somewhere:
-            return []
-        arrived = counters.arrived.requests
-        return [f"{arrived} requests arrived, {ended} ended and {somewhere} are somewhere"]
-
-    def _done_again(self, report: TickReport) -> list[str]:
-        """Carry out again what was carried out; return what had an effect."""
-        broken: list[str] = []
-        for action, outcome in zip(report.sent, report.outcomes, strict=True):
-            subcluster = self._subclusters[action.subcluster]
-            if outcome.kind is not OutcomeKind.APPLIED:
-                continue
-            before = subcluster.observe()
-            subcluster.apply((action,), report.snapshot.now_s)
-            if subcluster.observe() is not before:
-                broken.append(f"{action.id} on {target_of(action)} had an effect twice")
-        return broken
+def _requests_lost(service: SimService) -> list[str]:
+    counters = service.sample().counters
+    somewhere = counters.in_transfer + sum(role.waiting + role.running for role in counters.roles)
+    ended = counters.completed.requests + counters.refused.requests
+    arrived = counters.arrived.requests
+    if arrived == ended + somewhere:
+        return []
+    lost = f"{arrived} requests arrived, {ended} ended and {somewhere} are somewhere"
+    return [f"{service.name}: {lost}"]
 
 
 def _count_of(instance: Instance) -> str:

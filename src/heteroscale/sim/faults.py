@@ -154,6 +154,7 @@ class Faults:
                 for row in roster.rows()
                 if row.state in states
                 and fault.subcluster in (None, roster.name)
+                and fault.service in (None, row.key[0])
                 and fault.role in (None, row.key[2])
             ),
             key=lambda each: each[0],

@@ -6,7 +6,7 @@ It answers where an instance can stand right now; who gets to ask first is the c
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from heteroscale.entities.service import AcceleratorOption
 from heteroscale.entities.topology import DomainPath, Node
@@ -48,6 +48,17 @@ class NodePool:
                     self._free[index] -= shape.gpus
                 return chosen
         return None
+
+    def has_room(self, wanted: Iterable[tuple[AcceleratorOption, int]], domain: DomainPath) -> bool:
+        """Return whether so many instances of each shape fit a domain right now."""
+        free = list(self._free)
+        fits = all(
+            self.take(shape, domain) is not None
+            for shape, replicas in wanted
+            for _ in range(replicas)
+        )
+        self._free = free
+        return fits
 
     def give_back(self, indices: Sequence[int], gpus: int) -> None:
         """Free what one instance held."""

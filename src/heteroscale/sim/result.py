@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -123,3 +123,57 @@ class SimulationResult:
     trace_notes: tuple[str, ...] = ()
     #: in order of time; None = none were planned
     faults: tuple[FaultNote, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetResult:
+    """What one run of all its services is judged by."""
+
+    #: service → its result, in the order of the scenario; at least one
+    services: Mapping[str, SimulationResult]
+
+    @property
+    def only(self) -> SimulationResult:
+        """Return the result of the one service.
+
+        Raises:
+            ValueError: there are several.
+        """
+        (result,) = self.services.values()
+        return result
+
+    @property
+    def requests(self) -> Count:
+        """Return the requests of all services."""
+        return _sum([result.requests for result in self.services.values()])
+
+    @property
+    def input_tokens(self) -> Count:
+        """Return the prompts' tokens of all services."""
+        return _sum([result.input_tokens for result in self.services.values()])
+
+    @property
+    def output_tokens(self) -> Count:
+        """Return the answers' tokens of all services."""
+        return _sum([result.output_tokens for result in self.services.values()])
+
+    @property
+    def gpu_hours(self) -> float:
+        """Return the GPU-hours of all services."""
+        return sum(result.gpu_hours for result in self.services.values())
+
+    @property
+    def gpu_hours_static_peak(self) -> float | None:
+        """Return the GPU-hours of every service's fixed fleet; None = not each has one."""
+        fixed = [result.gpu_hours_static_peak for result in self.services.values()]
+        known = [hours for hours in fixed if hours is not None]
+        return sum(known) if len(known) == len(fixed) else None
+
+
+def _sum(counts: Sequence[Count]) -> Count:
+    return Count(
+        arrived=sum(count.arrived for count in counts),
+        completed=sum(count.completed for count in counts),
+        running=sum(count.running for count in counts),
+        refused=sum(count.refused for count in counts),
+    )

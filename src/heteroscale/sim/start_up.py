@@ -1,6 +1,6 @@
 """How long new instances take to start, and which of them never do.
 
-An instance's fate depends on the run's seed and its own name alone: neither the order of the
+An instance's fate depends on its service's seed and its own name alone: neither the order of the
 draws nor what else happens in the run changes it.
 """
 
@@ -30,21 +30,21 @@ class StartUp:
     fails: bool = False
 
 
-#: (instance uid, how often it has started before) → its start-up
+#: (an instance's name within its service, how often it has started before) → its start-up
 StartUps: TypeAlias = Callable[[str, int], StartUp]
 
 
 def always(length_s: float) -> StartUps:
     """Return start-ups that all take the same time and succeed."""
     same = StartUp(length_ps=round(length_s * PS_PER_S))
-    return lambda _uid, _starts: same
+    return lambda _name, _starts: same
 
 
 def drawn(section: StartUpSection, seed: int) -> StartUps:
     """Return start-ups drawn per instance and start."""
 
-    def draw(uid: str, starts: int) -> StartUp:
-        name = int.from_bytes(hashlib.sha256(uid.encode()).digest()[:8], "big")
+    def draw(instance: str, starts: int) -> StartUp:
+        name = int.from_bytes(hashlib.sha256(instance.encode()).digest()[:8], "big")
         chance = np.random.default_rng([seed, _STREAM, name, starts])
         # All draws are made for every instance, so that one share does not move another's.
         deviations = chance.standard_normal(3)

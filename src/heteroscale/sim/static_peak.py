@@ -19,9 +19,10 @@ from heteroscale.config.scenario import Scenario
 from heteroscale.entities.service import AcceleratorOption
 from heteroscale.performance.model import PerformanceModel
 from heteroscale.sim.capacity import decode_capacity_rps, prefill_capacity_rps
+from heteroscale.sim.course import ServiceRecord
 from heteroscale.sim.fleet_search import smallest_fleet
 from heteroscale.sim.result import Search
-from heteroscale.sim.run import Run, RunRecord
+from heteroscale.sim.run import Run
 from heteroscale.sim.traffic import arrivals_of
 from heteroscale.sim.world import build_world, settings_of, stage_roles
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk, ArrivalSource, in_one
@@ -77,13 +78,15 @@ class _Shapes:
 def find_static_peak(
     scenario: Scenario,
     model: PerformanceModel,
-    policy: RunRecord,
+    policy: ServiceRecord,
     progress: Callable[[int], None] | None = None,
 ) -> StaticPeak:
     """Return the fewest GPUs that attain what the policy attained, or why there are none.
 
     Args:
-        policy: the record of the policy's run of this scenario.
+        scenario: of one service.
+        model: how fast its engines are.
+        policy: the service's record of the policy's run of this scenario.
         progress: told how many fixed fleets have been simulated.
     """
     busy = busiest(policy, scenario.static_peak.busiest_hours)
@@ -118,7 +121,7 @@ def _nothing(search: Search, policy_attainment: float | None, runs: int) -> Stat
     )
 
 
-def busiest(policy: RunRecord, hours: float) -> tuple[tuple[int, int], ...]:
+def busiest(policy: ServiceRecord, hours: float) -> tuple[tuple[int, int], ...]:
     """Return the intervals (from, to) of the busiest hours, neighbours joined, in order.
 
     Hours rank by their input or output tokens, whichever is nearer to its busiest hour's, so that
@@ -217,17 +220,17 @@ class _Trial:
                 self._progress(self.runs)
         return self._known[counts]
 
-    def _run(self, counts: tuple[int, int], span: Hours) -> RunRecord:
+    def _run(self, counts: tuple[int, int], span: Hours) -> ServiceRecord:
         scenario = _roomy(self._scenario, self.shapes, counts)
-        initial = dict(zip(self.shapes.roles, counts, strict=True))
-        world = build_world(scenario, self._model, iter((span.requests,)), initial)
+        name = scenario.service.name
+        world = build_world(scenario, {name: self._model}, {name: iter((span.requests,))})
         duration_s = (span.last - span.first + span.warm_up) * scenario.timeline_interval_s
         settings = settings_of(scenario, "static", duration_s)
-        return Run(settings, scenario.service, world.plant, world.window, None, ()).go()
+        return Run(settings, scenario.fleet, world, None).go().only
 
 
 def _roomy(scenario: Scenario, shapes: _Shapes, counts: tuple[int, int]) -> Scenario:
-    """Return a scenario whose nodes hold the fleet: what is searched may be more than there is."""
+    """Return a scenario that begins with the fleet: it may be more than the nodes there are."""
     nodes = []
     for section in scenario.nodes:
         wanted = sum(
@@ -239,7 +242,8 @@ def _roomy(scenario: Scenario, shapes: _Shapes, counts: tuple[int, int]) -> Scen
     service = scenario.service
     group = replace(service.group, within=None)
     fleet = replace(scenario.fleet, services=(replace(service, group=group),))
-    return replace(scenario, nodes=tuple(nodes), fleet=fleet)
+    own = replace(scenario.own, initial=dict(zip(shapes.roles, counts, strict=True)))
+    return replace(scenario, nodes=tuple(nodes), fleet=fleet, simulated=(own,))
 
 
 def _needed(
@@ -258,14 +262,14 @@ def _needed(
         prefill_rps = prefill_capacity_rps(
             model.coefficients(prefill.type, prefill.gpus * prefill.nodes),
             of_prefill.input_tokens,
-            scenario.serving.prefill_token_budget,
+            scenario.own.serving.prefill_token_budget,
         )
         of_decode = _busiest_interval(span.requests, span.requests.output_tokens, interval_s)
         decode_rps = decode_capacity_rps(
             model.coefficients(decode.type, decode.gpus * decode.nodes),
             of_decode.input_tokens,
             of_decode.output_tokens,
-            scenario.serving.decode_max_batch,
+            scenario.own.serving.decode_max_batch,
             round(scenario.service.slo.tbt_s * PS_PER_S),
         )
         needs.append(

@@ -22,24 +22,25 @@ from heteroscale.sim.rows import (
     UP_STATES,
     Count,
     GroupKey,
-    Meter,
     Row,
     count_shown,
     instance_order,
     row_shown,
 )
-from heteroscale.sim.start_up import StartUps
+from heteroscale.sim.usage import Usage
 from heteroscale.sim.ways import (
     GONE,
     LEAVING,
     UNBORN,
     WAYS,
     Engines,
-    Shapes,
+    check_count,
     effect_of,
+    victims_of,
 )
 from heteroscale.sim.ways import Refusal as Refusal
 from heteroscale.sim.ways import StaleTarget as StaleTarget
+from heteroscale.sim.ways import Tenant as Tenant
 
 
 class Roster:
@@ -51,26 +52,29 @@ class Roster:
         name: str,
         nodes: Sequence[Node],
         levels: Sequence[str],
-        shapes: Shapes,
-        start_ups: StartUps,
-        engines: Engines,
+        tenants: Mapping[str, Tenant],
         epoch_s: float = 0.0,
     ) -> None:
-        """Begin empty; `epoch_s` is the epoch time at which the run's picoseconds start."""
+        """Begin empty.
+
+        Args:
+            nodes: in first-fit order, shared by all services.
+            levels: names of the topology levels, narrowest first.
+            tenants: service → what it brings.
+            epoch_s: epoch time at which the run's picoseconds start.
+        """
         self._name = name
         self._pool = NodePool(nodes, levels)
-        self._shapes = shapes
-        self._start_ups = start_ups
+        self._tenants = tenants
         #: of start-ups that begin now, beside their own length; a fault's, else 1
         self.start_factor = 1.0
-        self._engines = engines
         self._epoch_s = epoch_s
         self._counts: dict[GroupKey, Count] = {}
         self._rows: dict[str, Row] = {}
         self._waiting: list[Row] = []
         self._starting: list[tuple[int, Row]] = []
-        self._gpus = Meter()
-        self._up: dict[tuple[str, str, str], Meter] = {}
+        #: what each service has used, to be read
+        self.usage = Usage()
         self._instances: tuple[Instance, ...] | None = None
         #: rows out of rotation for good or for now, as of the last change of anything visible
         self._leaving: tuple[Row, ...] = ()
@@ -95,15 +99,6 @@ class Roster:
     def rows(self) -> Iterable[Row]:
         """Return every instance that is not terminated, oldest first."""
         return self._rows.values()
-
-    def gpu_ps(self, now_ps: int) -> int:
-        """Return GPU × picoseconds from each request for an instance to its termination."""
-        return self._gpus.total(now_ps)
-
-    def up_ps(self, service: str, role: str, accelerator: str, now_ps: int) -> int:
-        """Return the summed wall time of a role's running engines on one accelerator."""
-        meter = self._up.get((service, role, accelerator))
-        return 0 if meter is None else meter.total(now_ps)
 
     def instances(self) -> tuple[Instance, ...]:
         """Return what observers see; the same object while nothing visible changed."""
@@ -130,26 +125,6 @@ class Roster:
         while self._starting and self._starting[0][0] <= now_ps:
             _, row = self._starting.pop(0)
             self._come_up(row, now_ps)
-
-    def has_room(
-        self, service: str, wanted: Mapping[tuple[str, str], int], domain: DomainPath
-    ) -> bool:
-        """Return whether so many instances of each (role, accelerator) fit a domain right now."""
-        taken: list[tuple[tuple[int, ...], int]] = []
-        fits = True
-        for (role, accelerator), replicas in wanted.items():
-            shape = self._shapes[service, role, accelerator]
-            for _ in range(replicas):
-                nodes = self._pool.take(shape, domain)
-                fits = nodes is not None
-                if nodes is None:
-                    break
-                taken.append((nodes, shape.gpus))
-            if not fits:
-                break
-        for nodes, gpus in taken:
-            self._pool.give_back(nodes, gpus)
-        return fits
 
     def place(self, key: GroupKey, domain: DomainPath, replicas: int) -> None:
         """Put a fleet in place that is ready when the run starts.
@@ -214,17 +189,22 @@ class Roster:
         count = self._counts.get(key)
         if count is not None and count.last_action == action.id:
             return Direction.HOLD
-        self._check_count(count, action)
-        if (action.service, action.role, action.accelerator) not in self._shapes:
+        check_count(count, action)
+        tenant = self._tenants.get(action.service)
+        if tenant is None or (action.role, action.accelerator) not in tenant.shapes:
             raise Refusal(f"{action.role} of {action.service} has no shape on {action.accelerator}")
         if count is None:
             count = self._counts[key] = Count(key=key, domain=action.domain, version=0)
-        fewer = count.replicas - action.replicas
-        victims = self._victims(count, action, fewer)
+        victims = victims_of(count, action)
+        for row in victims:
+            self._refresh_requests(row)
+            if row.state is not InstanceState.DRAINING and row.requests:
+                raise Refusal(f"{row.uid} is {row.state} with {row.requests} requests")
+        more = action.replicas - count.replicas
         cut = any(row.state not in GONE for row in victims)
         for row in victims:
             self._terminate(row, now_ps)
-        for _ in range(-fewer):
+        for _ in range(more):
             self._create(count, now_ps)
         count.replicas = action.replicas
         count.version += 1
@@ -232,7 +212,7 @@ class Roster:
         count.shown = self._group_roles = None
         if victims:
             self._place_waiting(now_ps)
-        return Direction.OUT if fewer < 0 else Direction.IN if cut else Direction.HOLD
+        return Direction.OUT if more > 0 else Direction.IN if cut else Direction.HOLD
 
     def rotate(self, action: RotationAction, now_ps: int) -> Direction:
         """Move one instance in or out of rotation.
@@ -260,7 +240,7 @@ class Roster:
         elif wanted is not row.state:
             effect = effect_of(row.state, wanted)
             row.held = wanted is InstanceState.HELD
-            self._engines.route(row.engine, wanted is InstanceState.READY)
+            self._engines(row).route(row.engine, wanted is InstanceState.READY)
             self._move(row, wanted, now_ps)
             self._refresh_requests(row)
         row.last_action = action.id
@@ -268,42 +248,16 @@ class Roster:
 
     # --- inside --------------------------------------------------------------------------------
 
-    def _check_count(self, count: Count | None, action: ScaleAction) -> None:
-        version = "" if count is None else str(count.version)
-        replicas = 0 if count is None else count.replicas
-        if (version, replicas) != (action.version, action.expected_replicas):
-            raise StaleTarget(
-                f"{action.group} {action.role} has {replicas} replicas at version {version!r},"
-                f" not {action.expected_replicas} at {action.version!r}"
-            )
-
-    def _victims(self, count: Count, action: ScaleAction, fewer: int) -> list[Row]:
-        """Return the instances to go: the named ones, then the highest ordinals."""
-        if fewer <= 0:
-            return []
-        by_uid = {row.uid: row for row in count.rows}
-        unknown = [uid for uid in action.remove if uid not in by_uid]
-        if unknown:
-            raise Refusal(f"{', '.join(unknown)}: no such instance in {action.group} {action.role}")
-        named = [by_uid[uid] for uid in action.remove]
-        rest = sorted(
-            (row for row in count.rows if row.uid not in action.remove),
-            key=lambda row: -row.ordinal,
-        )
-        victims = (named + rest)[:fewer]
-        for row in victims:
-            self._refresh_requests(row)
-            if row.state is not InstanceState.DRAINING and row.requests:
-                raise Refusal(f"{row.uid} is {row.state} with {row.requests} requests")
-        return victims
+    def _engines(self, row: Row) -> Engines:
+        return self._tenants[row.key[0]].engines
 
     def _create(self, count: Count, now_ps: int) -> Row:
         service, group, role, accelerator = count.key
-        shape = self._shapes[service, role, accelerator]
+        shape = self._tenants[service].shapes[role, accelerator]
         ordinal = count.next_ordinal
         count.next_ordinal += 1
         row = Row(
-            uid=f"{self._name}/{group}/{role}/{accelerator}/{ordinal}",
+            uid=f"{self._name}/{service}/{group}/{role}/{accelerator}/{ordinal}",
             key=count.key,
             ordinal=ordinal,
             shape=shape,
@@ -313,7 +267,7 @@ class Roster:
         )
         count.rows.append(row)
         self._rows[row.uid] = row
-        self._gpus.add(shape.gpus * shape.nodes, now_ps)
+        self.usage.hold(row, now_ps)
         self._changed(row)
         if not self._begin_start(row, now_ps):
             self._waiting.append(row)
@@ -329,7 +283,10 @@ class Roster:
 
     def _start(self, row: Row, now_ps: int) -> None:
         self._move(row, InstanceState.STARTING, now_ps)
-        start_up = self._start_ups(row.uid, row.starts)
+        service, group, role, accelerator = row.key
+        # Its fate is that of its place among its service's own instances.
+        name = f"{self._name}/{group}/{role}/{accelerator}/{row.ordinal}"
+        start_up = self._tenants[service].start_ups(name, row.starts)
         row.fails, row.starts = start_up.fails, row.starts + 1
         length_ps = round(start_up.length_ps * self.start_factor)
         self._starting.append((now_ps + length_ps, row))
@@ -345,13 +302,13 @@ class Roster:
             return
         state = InstanceState.HELD if row.held else InstanceState.READY
         node = self._pool.node(row.nodes[0])
-        row.engine = self._engines.start(row, node, state is InstanceState.READY)
+        row.engine = self._engines(row).start(row, node, state is InstanceState.READY)
         self._move(row, state, now_ps)
 
     def _terminate(self, row: Row, now_ps: int) -> None:
         self._stop_engine(row)
         self._move(row, InstanceState.TERMINATED, now_ps)
-        self._gpus.add(-row.shape.gpus * row.shape.nodes, now_ps)
+        self.usage.release(row, now_ps)
         self._pool.give_back(row.nodes, row.shape.gpus)
         self._waiting = [other for other in self._waiting if other is not row]
         self._counts[row.key].rows.remove(row)
@@ -360,16 +317,14 @@ class Roster:
     def _stop_engine(self, row: Row) -> None:
         """Take away a running engine, or one that would have come up."""
         if row.engine >= 0:
-            self._engines.stop(row.engine)
+            self._engines(row).stop(row.engine)
             row.engine, row.requests = -1, None
         self._starting = [entry for entry in self._starting if entry[1] is not row]
 
     def _move(self, row: Row, state: InstanceState, now_ps: int) -> None:
         was_up, is_up = row.state in UP_STATES, state in UP_STATES
         if was_up != is_up:
-            service, _, role, accelerator = row.key
-            meter = self._up.setdefault((service, role, accelerator), Meter())
-            meter.add(int(is_up) - int(was_up), now_ps)
+            self.usage.run(row, int(is_up) - int(was_up), now_ps)
         row.state = state
         row.since_ps = now_ps
         self._changed(row)
@@ -385,7 +340,7 @@ class Roster:
         return row.shown
 
     def _refresh_requests(self, row: Row) -> None:
-        requests = self._engines.requests(row.engine) if row.engine >= 0 else None
+        requests = self._engines(row).requests(row.engine) if row.engine >= 0 else None
         if requests != row.requests:
             row.requests = requests
             row.shown = self._instances = None

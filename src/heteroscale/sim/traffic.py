@@ -22,12 +22,12 @@ from heteroscale.workload.traffic import Burst, MixDrift, RateStep, TrafficSpec
 
 
 def arrivals_of(scenario: Scenario) -> ArrivalSource:
-    """Return the requests from the start of the run; the same on every call.
+    """Return the requests of the one service from the start of the run; the same on every call.
 
     Raises:
         ConfigError: the traffic cannot be read; also while it is iterated.
     """
-    traffic = scenario.traffic
+    traffic = scenario.own.traffic
     if traffic.rate_curve is not None:
         return _from_curve(scenario, traffic.rate_curve)
     if traffic.trace is not None and traffic.trace.path is not None:
@@ -41,14 +41,16 @@ def arrivals_of(scenario: Scenario) -> ArrivalSource:
     if traffic.generator is not None and scenario.duration_s is not None:
         spec = _traffic_spec(traffic.generator, scenario.duration_s)
         return generate(spec, scenario.seed)
-    raise ConfigError([Problem(path="traffic", rule="must say where requests come from")])
+    path = f"{scenario.own.place}traffic"
+    raise ConfigError([Problem(path=path, rule="must say where requests come from")])
 
 
 def planned_duration_s(scenario: Scenario) -> float | None:
-    """Return how long the run is; None = as long as its trace."""
+    """Return how long the run is; None = as long as its longest traffic, traces being among it."""
     if scenario.duration_s is not None:
         return scenario.duration_s
-    return S_PER_DAY if scenario.traffic.rate_curve is not None else None
+    curves_only = all(own.traffic.rate_curve is not None for own in scenario.simulated)
+    return S_PER_DAY if curves_only else None
 
 
 def _from_curve(scenario: Scenario, section: RateCurveSection) -> ArrivalSource:
@@ -61,7 +63,7 @@ def _from_curve(scenario: Scenario, section: RateCurveSection) -> ArrivalSource:
         output_sigma=section.output_sigma,
         follow_mix=section.follow_mix,
         gap_shape=section.gap_shape,
-        duration_s=planned_duration_s(scenario) or S_PER_DAY,
+        duration_s=scenario.duration_s or S_PER_DAY,
         seed=scenario.seed,
     )
 

@@ -1,18 +1,21 @@
-"""What an action may do to an instance of a simulated sub-cluster, and how it is told no."""
+"""What an action may do to instances and counts of a sub-cluster, and how it is told no."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from heteroscale.entities.action import ScaleAction
 from heteroscale.entities.decision import Direction
 from heteroscale.entities.service import AcceleratorOption
 from heteroscale.entities.snapshot import InstanceState
 from heteroscale.entities.topology import Node
-from heteroscale.sim.rows import Row
+from heteroscale.sim.rows import Count, Row
+from heteroscale.sim.start_up import StartUps
 
-#: (service, role, accelerator) → the shape of one instance
-Shapes: TypeAlias = Mapping[tuple[str, str, str], AcceleratorOption]
+#: (role, accelerator) → the shape of one instance
+Shapes: TypeAlias = Mapping[tuple[str, str], AcceleratorOption]
 
 #: States that have not got as far as an engine.
 UNBORN = frozenset({InstanceState.PENDING, InstanceState.STARTING})
@@ -64,6 +67,15 @@ class Engines(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """What one service brings into a sub-cluster."""
+
+    shapes: Shapes
+    start_ups: StartUps
+    engines: Engines
+
+
 class Refusal(Exception):
     """The sub-cluster says no; nothing was changed."""
 
@@ -77,3 +89,38 @@ def effect_of(before: InstanceState, after: InstanceState) -> Direction:
     if before is InstanceState.WITHDRAWN and after is InstanceState.READY:
         return Direction.OUT
     return Direction.IN if after is InstanceState.WITHDRAWN else Direction.HOLD
+
+
+def check_count(count: Count | None, action: ScaleAction) -> None:
+    """Pass a count that is the one an action was made for; None = there is none.
+
+    Raises:
+        StaleTarget: it is another.
+    """
+    version = "" if count is None else str(count.version)
+    replicas = 0 if count is None else count.replicas
+    if (version, replicas) != (action.version, action.expected_replicas):
+        raise StaleTarget(
+            f"{action.group} {action.role} has {replicas} replicas at version {version!r},"
+            f" not {action.expected_replicas} at {action.version!r}"
+        )
+
+
+def victims_of(count: Count, action: ScaleAction) -> list[Row]:
+    """Return the instances to go: the named ones, then the highest ordinals.
+
+    Raises:
+        Refusal: a named one is not there.
+    """
+    fewer = count.replicas - action.replicas
+    if fewer <= 0:
+        return []
+    by_uid = {row.uid: row for row in count.rows}
+    unknown = [uid for uid in action.remove if uid not in by_uid]
+    if unknown:
+        raise Refusal(f"{', '.join(unknown)}: no such instance in {action.group} {action.role}")
+    named = [by_uid[uid] for uid in action.remove]
+    rest = sorted(
+        (row for row in count.rows if row.uid not in action.remove), key=lambda row: -row.ordinal
+    )
+    return (named + rest)[:fewer]

@@ -11,14 +11,15 @@ from heteroscale.entities.service import ServiceSpec, Stage
 from heteroscale.entities.topology import DomainPath, Node
 from heteroscale.errors import ConfigError, Problem
 from heteroscale.performance.model import PerformanceModel, StepCoefficients
+from heteroscale.sim.course import RunSettings
 from heteroscale.sim.hardware import network_table, nodes_by_subcluster, uplink_fs_per_byte
-from heteroscale.sim.plant import Plant, ServingEngines
+from heteroscale.sim.plant import Plant
 from heteroscale.sim.ports import SimClock, SimSubcluster
-from heteroscale.sim.run import RunSettings
+from heteroscale.sim.service import ServingEngines, SimService
 from heteroscale.sim.serving import KvAdmission, Routing, Serving, ServingOptions
 from heteroscale.sim.signals import SignalSettings, SignalWindow
 from heteroscale.sim.start_up import always, drawn
-from heteroscale.sim.subcluster import Roster
+from heteroscale.sim.subcluster import Roster, Tenant
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalSource
 
 #: name of the deployment group that is there at the start, as the pre-scheduler would call it
@@ -27,111 +28,122 @@ FIRST_GROUP = "g0"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """Everything simulated of one service, at the start of a run."""
+    """Everything simulated, at the start of a run."""
 
     clock: SimClock
     plant: Plant
-    window: SignalWindow
+    #: service → its scrapes
+    windows: Mapping[str, SignalWindow]
     #: sorted by name
     subclusters: tuple[SimSubcluster, ...]
 
 
 def build_world(
     scenario: Scenario,
-    model: PerformanceModel,
-    arrivals: ArrivalSource,
-    initial: Mapping[str, int] | None = None,
+    models: Mapping[str, PerformanceModel],
+    arrivals: Mapping[str, ArrivalSource],
 ) -> World:
     """Return the world of a scenario with its first instances ready.
 
     Args:
         scenario: what to build.
-        model: how fast engines are.
-        arrivals: the requests, iterated once.
-        initial: leaf role → instances at the start; None = the scenario's.
+        models: service → how fast its engines are.
+        arrivals: service → its requests, iterated once.
 
     Raises:
-        ConfigError: the first instances do not fit any one domain they must share.
+        ConfigError: the first instances of a service do not fit any one domain they must share.
     """
-    service = scenario.service
-    speeds = _speeds(service, model)
     clock = SimClock(scenario.start_s)
-    serving = _serving(scenario)
     nodes = nodes_by_subcluster(scenario.nodes)
-    rosters = _rosters(scenario, nodes, ServingEngines(serving, speeds))
-    _place_first(scenario, initial or scenario.initial, rosters, nodes)
-    return World(
-        clock=clock,
-        plant=Plant(
-            service=service.name,
-            clock=clock,
-            serving=serving,
-            rosters=tuple(rosters.values()),
-            arrivals=arrivals,
-            occupancy=_occupancy(service, speeds),
-        ),
-        window=SignalWindow(
-            SignalSettings(
-                roles=stage_roles(service),
-                quantile=service.slo.quantile,
-                window_s=scenario.metrics.window_s,
-                missing_share=_missing_share(scenario.metrics),
-                seed=scenario.seed,
-            )
-        ),
-        subclusters=tuple(SimSubcluster(name, clock, rosters[name]) for name in nodes),
-    )
-
-
-def _serving(scenario: Scenario) -> Serving:
-    slo = scenario.service.slo
-    return Serving(
-        roles=stage_roles(scenario.service),
-        prefill_token_budget=scenario.serving.prefill_token_budget,
-        decode_max_batch=scenario.serving.decode_max_batch,
-        admission_limit=scenario.serving.admission_limit,
-        slo_ttft_ps=round(slo.ttft_s * PS_PER_S),
-        slo_tbt_ps=round(slo.tbt_s * PS_PER_S),
-        network=network_table(scenario.network),
-        options=serving_options(scenario),
-    )
-
-
-def serving_options(scenario: Scenario) -> ServingOptions:
-    """Return what a scenario chooses where engines could serve in more than one way."""
-    return ServingOptions(
-        routing=Routing(scenario.serving.routing.value),
-        kv_admission=KvAdmission(scenario.serving.kv_admission.value),
-        uplink_fs_per_byte=uplink_fs_per_byte(scenario.network),
-        overlap_permille=round(1000 * scenario.network.overlap),
-        cached_permille=round(1000 * scenario.serving.cached_share),
-        seed=scenario.seed,
-    )
-
-
-def _rosters(
-    scenario: Scenario, nodes: Mapping[str, tuple[Node, ...]], engines: ServingEngines
-) -> Mapping[str, Roster]:
-    service = scenario.service
-    shapes = {
-        (service.name, leaf.path, option.type): option
-        for leaf in service.group.leaves()
-        for option in leaf.accelerators
-    }
-    section = scenario.start_up
-    start_ups = always(scenario.start_up_s) if section is None else drawn(section, scenario.seed)
-    return {
+    servings, tenants, occupancies = {}, {}, {}
+    for alone in scenario.alone():
+        service = alone.service
+        speeds = _speeds(service, models[service.name])
+        servings[service.name] = _serving(alone)
+        tenants[service.name] = _tenant(alone, ServingEngines(servings[service.name], speeds))
+        occupancies[service.name] = _occupancy(service, speeds)
+    rosters = {
         name: Roster(
             name=name,
             nodes=of_one,
             levels=scenario.fleet.levels,
-            shapes=shapes,
-            start_ups=start_ups,
-            engines=engines,
+            tenants=tenants,
             epoch_s=scenario.start_s,
         )
         for name, of_one in nodes.items()
     }
+    for alone in scenario.alone():
+        _place_first(alone, rosters, nodes)
+    services = [
+        SimService(
+            name=name,
+            clock=clock,
+            serving=serving,
+            rosters=tuple(rosters.values()),
+            arrivals=arrivals[name],
+            occupancy=occupancies[name],
+        )
+        for name, serving in servings.items()
+    ]
+    return World(
+        clock=clock,
+        plant=Plant(clock, services, tuple(rosters.values())),
+        windows={alone.service.name: _window(alone) for alone in scenario.alone()},
+        subclusters=tuple(SimSubcluster(name, clock, rosters[name]) for name in nodes),
+    )
+
+
+def _window(alone: Scenario) -> SignalWindow:
+    return SignalWindow(
+        SignalSettings(
+            roles=stage_roles(alone.service),
+            quantile=alone.service.slo.quantile,
+            window_s=alone.metrics.window_s,
+            missing_share=_missing_share(alone.metrics),
+            seed=alone.seed,
+        )
+    )
+
+
+def _serving(alone: Scenario) -> Serving:
+    slo, serving = alone.service.slo, alone.own.serving
+    return Serving(
+        roles=stage_roles(alone.service),
+        prefill_token_budget=serving.prefill_token_budget,
+        decode_max_batch=serving.decode_max_batch,
+        admission_limit=serving.admission_limit,
+        slo_ttft_ps=round(slo.ttft_s * PS_PER_S),
+        slo_tbt_ps=round(slo.tbt_s * PS_PER_S),
+        network=network_table(alone.network),
+        options=serving_options(alone),
+    )
+
+
+def serving_options(alone: Scenario) -> ServingOptions:
+    """Return what a scenario of one service chooses where engines could serve in several ways."""
+    return ServingOptions(
+        routing=Routing(alone.own.serving.routing.value),
+        kv_admission=KvAdmission(alone.own.serving.kv_admission.value),
+        uplink_fs_per_byte=uplink_fs_per_byte(alone.network),
+        overlap_permille=round(1000 * alone.network.overlap),
+        cached_permille=round(1000 * alone.own.serving.cached_share),
+        seed=alone.seed,
+    )
+
+
+def _tenant(alone: Scenario, engines: ServingEngines) -> Tenant:
+    own = alone.own
+    return Tenant(
+        shapes={
+            (leaf.path, option.type): option
+            for leaf in alone.service.group.leaves()
+            for option in leaf.accelerators
+        },
+        start_ups=always(own.start_up_s)
+        if own.start_up is None
+        else drawn(own.start_up, alone.seed),
+        engines=engines,
+    )
 
 
 def settings_of(scenario: Scenario, policy: str, duration_s: float | None) -> RunSettings:
@@ -185,28 +197,23 @@ def _occupancy(
 
 
 def _place_first(
-    scenario: Scenario,
-    initial: Mapping[str, int],
-    rosters: Mapping[str, Roster],
-    nodes: Mapping[str, tuple[Node, ...]],
+    alone: Scenario, rosters: Mapping[str, Roster], nodes: Mapping[str, tuple[Node, ...]]
 ) -> None:
     """Put the first instances, on their preferred accelerator, into the first domain with room."""
-    service = scenario.service
-    wanted = {
-        (leaf.path, leaf.accelerators[0].type): initial[leaf.path]
-        for leaf in service.group.leaves()
-    }
+    service, initial = alone.service, alone.own.initial
+    wanted = [(leaf, leaf.accelerators[0], initial[leaf.path]) for leaf in service.group.leaves()]
     for name, roster in rosters.items():
-        for domain in _domains(nodes[name], service.group.within, scenario.fleet.levels):
-            if not roster.has_room(service.name, wanted, domain):
+        for domain in _domains(nodes[name], service.group.within, alone.fleet.levels):
+            shapes = [(shape, replicas) for _, shape, replicas in wanted]
+            if not roster.pool.has_room(shapes, domain):
                 continue
-            for (role, accelerator), replicas in wanted.items():
-                roster.place((service.name, FIRST_GROUP, role, accelerator), domain, replicas)
+            for leaf, shape, replicas in wanted:
+                roster.place((service.name, FIRST_GROUP, leaf.path, shape.type), domain, replicas)
             return
     level = service.group.within or "sub-cluster"
-    counts = ", ".join(f"{replicas} {role}" for (role, _), replicas in wanted.items())
+    counts = ", ".join(f"{replicas} {leaf.path}" for leaf, _, replicas in wanted)
     rule = f"must fit one {level}: no {level} has free nodes for {counts} instances"
-    raise ConfigError([Problem(path="initial", rule=rule)])
+    raise ConfigError([Problem(path=f"{alone.own.place}initial", rule=rule)])
 
 
 def _domains(

@@ -104,11 +104,8 @@ def test_the_reference_page_is_printed(run: Run) -> None:
 
 
 def test_there_is_no_other_kind_of_file(run: Run) -> None:
-    assert run("schema", "fleet") == (
-        2,
-        "",
-        "kind: must be one of services, scenario, inventory, metrics, got 'fleet'\n",
-    )
+    kinds = "services, scenario, fleet-scenario, inventory, metrics"
+    assert run("schema", "fleet") == (2, "", f"kind: must be one of {kinds}, got 'fleet'\n")
 
 
 def test_the_version(run: Run) -> None:

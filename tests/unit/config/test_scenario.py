@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from heteroscale.config.load import parse_fleet
 from heteroscale.config.model_sections import ModelSection
 from heteroscale.config.scenario import (
     Scenario,
+    Simulated,
     is_built_in_curve,
     load_scenario,
     parse_scenario,
@@ -26,6 +26,7 @@ from heteroscale.config.scenario_sections import (
 )
 from heteroscale.errors import ConfigError
 from tests.unit.config.texts import MINIMAL, MINIMAL_SCENARIO
+from tests.unit.sim.small import changed
 
 CURVE = "rate_curve: {peak_rps: 190.0, input_tokens_mean: 3000, output_tokens_mean: 350}"
 
@@ -37,17 +38,22 @@ def test_the_least_that_can_be_written_becomes_a_scenario() -> None:
         start_s=1_748_822_400.0,
         duration_s=None,
         fleet=parse_fleet(MINIMAL, None),
-        traffic=TrafficSection(
-            rate_curve=RateCurveSection(
-                peak_rps=190.0, input_tokens_mean=3000, output_tokens_mean=350
-            )
+        simulated=(
+            Simulated(
+                name="chat",
+                traffic=TrafficSection(
+                    rate_curve=RateCurveSection(
+                        peak_rps=190.0, input_tokens_mean=3000, output_tokens_mean=350
+                    )
+                ),
+                model=ModelSection(name="moe-540b-a27b"),
+                serving=ServingSection(),
+                start_up_s=195.0,
+                initial={"prefill": 9, "decode": 7},
+            ),
         ),
-        model=ModelSection(name="moe-540b-a27b"),
-        serving=ServingSection(),
         nodes=(NodesSection(accelerator="H20", nodes=16),),
         network=NetworkSection(),
-        start_up_s=195.0,
-        initial={"prefill": 9, "decode": 7},
         metrics=MetricsSection(),
         static_peak=StaticPeakSection(),
         timeline_interval_s=60.0,
@@ -55,7 +61,8 @@ def test_the_least_that_can_be_written_becomes_a_scenario() -> None:
 
 
 def test_the_one_service_is_at_hand() -> None:
-    assert parse_scenario(MINIMAL_SCENARIO, None, Path()).service.name == "chat"
+    scenario = parse_scenario(MINIMAL_SCENARIO, None, Path())
+    assert (scenario.service.name, scenario.own.name) == ("chat", "chat")
 
 
 @pytest.mark.parametrize(
@@ -81,10 +88,10 @@ def test_paths_are_relative_to_the_scenario(tmp_path: Path) -> None:
     (tmp_path / "day.csv").write_text("x")
     scenario = tmp_path / "day.yaml"
     scenario.write_text(MINIMAL_SCENARIO.replace(CURVE, "trace: {path: trace.csv}"))
-    trace = load_scenario(scenario).traffic.trace
+    trace = load_scenario(scenario).own.traffic.trace
     assert trace == TraceSection(path=str(tmp_path / "trace.csv"))
     scenario.write_text(MINIMAL_SCENARIO.replace("{peak_rps", "{curve: day.csv, peak_rps"))
-    curve = load_scenario(scenario).traffic.rate_curve
+    curve = load_scenario(scenario).own.traffic.rate_curve
     assert curve is not None
     assert curve.curve == str(tmp_path / "day.csv")
 
@@ -103,10 +110,10 @@ def test_a_trace_on_the_command_line_takes_the_place_of_the_traffic(tmp_path: Pa
     )
     curve = parse_scenario(MINIMAL_SCENARIO, None, Path())
     assert with_trace(curve, None) == curve
-    assert with_trace(curve, trace) == dataclasses.replace(
+    assert with_trace(curve, trace) == changed(
         curve, traffic=TrafficSection(trace=TraceSection(path=str(trace)))
     )
-    given = with_trace(own, trace).traffic.trace
+    given = with_trace(own, trace).own.traffic.trace
     assert given is not None
     assert (given.path, given.format, given.speedup) == (str(trace), "azure", 2)
     assert with_trace(with_trace(own, trace), None) == with_trace(own, trace)

@@ -109,6 +109,7 @@ def test_there_are_the_scenarios_that_the_documents_name() -> None:
         "paper-day",
         "prefill-bound",
         "two-accelerators",
+        "two-services",
     ]
 
 
@@ -117,7 +118,7 @@ def test_the_reference_page_is_up_to_date() -> None:
     assert written == reference(), "run `make docs`"
 
 
-@pytest.mark.parametrize("kind", ["services", "scenario", "inventory"])
+@pytest.mark.parametrize("kind", ["services", "scenario", "fleet-scenario", "inventory"])
 def test_every_key_of_the_schema_has_a_meaning_and_a_row_in_the_reference(kind: str) -> None:
     schema = json_schema(kind)
     page = reference()
@@ -131,7 +132,8 @@ def test_every_key_of_the_schema_has_a_meaning_and_a_row_in_the_reference(kind: 
 
 def test_no_schema_for_an_unknown_kind_of_file() -> None:
     with pytest.raises(
-        ConfigError, match="must be one of services, scenario, inventory, metrics, got 'fleet'"
+        ConfigError,
+        match="must be one of services, scenario, fleet-scenario, inventory, metrics, got 'fleet'",
     ):
         json_schema("fleet")
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from heteroscale.config.scenario import Scenario, parse_scenario
+from heteroscale.config.scenario import Scenario, Simulated, parse_scenario
+from heteroscale.sim.speed import performance_model
+from heteroscale.sim.world import World, build_world
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk
 
 TEXT = """
@@ -44,9 +46,27 @@ initial: {prefill: 4, decode: 3}
 
 
 def small(**changes: object) -> Scenario:
-    """Return the small scenario with some of its fields replaced."""
-    scenario = parse_scenario(TEXT, "small.yaml", Path())
-    return dataclasses.replace(scenario, **changes)  # type: ignore[arg-type]  # fields by name
+    """Return the small scenario with some of its fields, or its service's, replaced."""
+    return changed(parse_scenario(TEXT, "small.yaml", Path()), **changes)
+
+
+def changed(scenario: Scenario, **changes: object) -> Scenario:
+    """Return a scenario of one service with some of its fields, or its service's, replaced."""
+    of_service = {field.name for field in dataclasses.fields(Simulated)} - {"name"}
+    own = {key: changes.pop(key) for key in tuple(changes) if key in of_service}
+    simulated = dataclasses.replace(scenario.own, **own)  # type: ignore[arg-type]  # by name
+    return dataclasses.replace(
+        scenario,
+        simulated=(simulated,),
+        **changes,  # type: ignore[arg-type]  # by name
+    )
+
+
+def world_of(scenario: Scenario, *chunks: ArrivalChunk) -> World:
+    """Return the world of a scenario of one service that gets given requests."""
+    name = scenario.service.name
+    model = performance_model(scenario.own.model)
+    return build_world(scenario, {name: model}, {name: iter(chunks)})
 
 
 def requests(

@@ -19,9 +19,8 @@ from heteroscale.loop import TickReport
 from heteroscale.sim.checker import FAILED_TICKS, Checked
 from heteroscale.sim.kernel_state import G_ARRIVED
 from heteroscale.sim.run import Ticker
-from heteroscale.sim.speed import performance_model
-from heteroscale.sim.world import World, build_world
-from tests.unit.sim.small import small
+from heteroscale.sim.world import World
+from tests.unit.sim.small import small, world_of
 
 
 @dataclass
@@ -48,7 +47,7 @@ def quiet() -> tuple[World, FleetSpec, TickReport]:
             return reports[-1]
 
     assemble(scenario, watched=Noted).go()
-    world = build_world(scenario, performance_model(scenario.model), iter(()))
+    world = world_of(scenario)
     return world, scenario.fleet, reports[0]
 
 
@@ -56,7 +55,7 @@ WORLD, FLEET, HONEST = quiet()
 
 
 def checked(*reports: TickReport) -> None:
-    loop = Checked(Told(list(reports)), FLEET.services[0], WORLD.plant, WORLD.subclusters)
+    loop = Checked(Told(list(reports)), FLEET, WORLD.plant, WORLD.subclusters)
     for _ in reports:
         loop.tick()
 
@@ -217,7 +216,7 @@ def lose_a_row(world: World) -> None:
 
 
 def lose_a_request(world: World) -> None:
-    world.plant.serving._state.scalars[G_ARRIVED] += 1
+    world.plant.services["chat"].serving._state.scalars[G_ARRIVED] += 1
 
 
 @pytest.mark.parametrize(
@@ -233,7 +232,7 @@ def test_a_world_that_loses_something_is_seen(
 ) -> None:
     world, fleet, report = quiet()
     breaking(world)
-    loop = Checked(Told([report]), fleet.services[0], world.plant, world.subclusters)
+    loop = Checked(Told([report]), fleet, world.plant, world.subclusters)
     with pytest.raises(InvariantViolation) as caught:
         loop.tick()
     assert broken in str(caught.value)
@@ -244,7 +243,7 @@ def test_an_action_that_has_an_effect_twice_is_seen() -> None:
     # Said to be applied, but it was not: so applying it now changes something.
     lying = sent(seeing(report, readings=KNOWN), action())
     lying = replace(lying, outcomes=(replace(lying.outcomes[0], kind=OutcomeKind.APPLIED),))
-    loop = Checked(Told([lying]), fleet.services[0], world.plant, world.subclusters)
+    loop = Checked(Told([lying]), fleet, world.plant, world.subclusters)
     with pytest.raises(InvariantViolation, match=f"a1 on {FIRST.uid} had an effect twice"):
         loop.tick()
 

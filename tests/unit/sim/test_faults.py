@@ -27,7 +27,7 @@ def struck(
     reports: list[TickReport] = []
     scenario = small(faults=faults, **changes)
     run = assemble(scenario, check=True, watched=lambda loop: Diary(loop, reports))
-    notes = run.go().result.faults
+    notes = run.go().only.result.faults
     assert notes is not None
     return notes, reports
 
@@ -38,7 +38,7 @@ def seen(report: TickReport, state: InstanceState) -> list[str]:
 
 
 def test_without_faults_a_result_says_nothing_of_them() -> None:
-    assert assemble(small(duration_s=60.0)).go().result.faults is None
+    assert assemble(small(duration_s=60.0)).go().only.result.faults is None
 
 
 def test_lost_instances_are_noted_removed_and_replaced() -> None:
@@ -111,7 +111,7 @@ def test_the_controllers_clock_jumps_and_the_world_does_not() -> None:
 
 def test_a_fixed_fleet_meets_faults_too() -> None:
     scenario = small(faults=random_faults(1200.0, 3), duration_s=1200.0)
-    result = assemble(scenario, policy="static").go().result
+    result = assemble(scenario, policy="static").go().only.result
     assert result.faults is not None
     assert result.ticks == 0
 

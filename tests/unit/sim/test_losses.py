@@ -37,8 +37,8 @@ def test_a_lost_instance_fails_keeps_its_node_and_serves_nobody() -> None:
     life.lose(rows[0], 5)
     assert states(life) == [FAILED, READY]
     assert set(engines.routed) == {1}
-    assert (life.pool.free(0), life.gpu_ps(10)) == (0, 160)
-    assert life.up_ps("chat", "decode", "H20", 10) == 15
+    assert (life.pool.free(0), life.usage.gpu_ps("chat", 10)) == (0, 160)
+    assert life.usage.up_ps("chat", "decode", "H20", 10) == 15
 
 
 def test_removing_what_failed_is_no_change_of_the_service() -> None:
@@ -76,18 +76,20 @@ def test_what_is_leaving_does_not_come_back_by_a_restart() -> None:
     assert states(life) == [FAILED, READY]
 
 
+def failing(_name: str, _starts: int) -> StartUp:
+    return StartUp(length_ps=START_UP_PS, fails=True)
+
+
 def test_a_start_that_fails_ends_in_failure_after_its_time() -> None:
     engines = RecordedEngines()
-    life = roster(engines)
-    life._start_ups = lambda _uid, _starts: StartUp(length_ps=START_UP_PS, fails=True)
+    life = roster(engines, start_ups=failing)
     life.scale(scale(1, expected=0, version=""), 0)
     life.advance(START_UP_PS)
     assert (states(life), engines.born, life.due_ps()) == ([FAILED], [], None)
 
 
 def test_the_first_fleet_never_fails_to_start() -> None:
-    life = roster(RecordedEngines())
-    life._start_ups = lambda _uid, _starts: StartUp(length_ps=START_UP_PS, fails=True)
+    life = roster(RecordedEngines(), start_ups=failing)
     life.place(KEY, ("c",), 2)
     assert states(life) == [READY, READY]
 

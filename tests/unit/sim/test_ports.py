@@ -16,7 +16,7 @@ from heteroscale.entities.topology import Node
 from heteroscale.sim.ports import SimClock, SimSubcluster
 from heteroscale.sim.rows import Row
 from heteroscale.sim.start_up import always
-from heteroscale.sim.subcluster import Roster
+from heteroscale.sim.subcluster import Roster, Tenant
 from heteroscale.workload.arrivals import PS_PER_S
 
 NODES = tuple(
@@ -50,9 +50,13 @@ def subcluster(clock: SimClock, replicas: int = 2) -> SimSubcluster:
         name="c",
         nodes=NODES,
         levels=("S0", "S1", "S2"),
-        shapes={("chat", "decode", "H20"): AcceleratorOption(type="H20", gpus=8)},
-        start_ups=always(60.0),
-        engines=QuietEngines(),
+        tenants={
+            "chat": Tenant(
+                shapes={("decode", "H20"): AcceleratorOption(type="H20", gpus=8)},
+                start_ups=always(60.0),
+                engines=QuietEngines(),
+            )
+        },
         epoch_s=clock.epoch_s,
     )
     roster.place(("chat", "g0", "decode", "H20"), ("c",), replicas)

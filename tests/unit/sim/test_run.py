@@ -14,12 +14,12 @@ from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.snapshot import Instance, InstanceState, Signal, UnknownCause
 from heteroscale.loop import TickReport
 from heteroscale.sim.changes import out_of_ratio, reversals
+from heteroscale.sim.course import ServiceRecord
 from heteroscale.sim.result import Change, Count
-from heteroscale.sim.run import Run, RunRecord, Ticker
-from heteroscale.sim.speed import performance_model
-from heteroscale.sim.world import build_world, settings_of
+from heteroscale.sim.run import Run, Ticker
+from heteroscale.sim.world import settings_of
 from heteroscale.workload.arrivals import ArrivalChunk
-from tests.unit.sim.small import requests, small
+from tests.unit.sim.small import requests, small, world_of
 
 
 class Diary(NamedTuple):
@@ -34,16 +34,15 @@ class Diary(NamedTuple):
         return report
 
 
-def unscaled(chunks: Iterable[ArrivalChunk], duration_s: float | None) -> RunRecord:
+def unscaled(chunks: Iterable[ArrivalChunk], duration_s: float | None) -> ServiceRecord:
     """Run given requests on the fleet as it stands."""
     scenario = small()
-    world = build_world(scenario, performance_model(scenario.model), iter(chunks))
     settings = settings_of(scenario, "static", duration_s)
-    return Run(settings, scenario.service, world.plant, world.window, None, ()).go()
+    return Run(settings, scenario.fleet, world_of(scenario, *chunks), None).go().only
 
 
 def test_what_arrived_is_completed_running_or_refused() -> None:
-    result = assemble(small()).go().result
+    result = assemble(small()).go().only.result
     for count in (result.requests, result.input_tokens, result.output_tokens):
         assert count.arrived == count.completed + count.running + count.refused
         assert min(count.completed, count.running, count.refused) >= 0
@@ -54,11 +53,14 @@ def test_what_arrived_is_completed_running_or_refused() -> None:
 
 def test_a_run_is_the_same_every_time_and_another_with_another_seed() -> None:
     assert assemble(small()).go() == assemble(small()).go()
-    assert assemble(small(seed=4)).go().result.requests != assemble(small()).go().result.requests
+    assert (
+        assemble(small(seed=4)).go().only.result.requests
+        != assemble(small()).go().only.result.requests
+    )
 
 
 def test_a_fixed_fleet_costs_its_gpus_and_nothing_changes_it() -> None:
-    result = assemble(small(), policy="static").go().result
+    result = assemble(small(), policy="static").go().only.result
     assert result.gpu_hours == 7 * 8 * 1200 / 3600
     assert (result.actions, result.ticks, result.changes) == (0, 0, ())
     assert result.timeline.instances == {
@@ -110,7 +112,7 @@ def test_the_last_interval_of_the_timeline_may_be_shorter() -> None:
 
 
 def test_intervals_add_up_to_the_whole() -> None:
-    record = assemble(small()).go()
+    record = assemble(small()).go().only
     counted = record.result.requests
     assert sum(record.ended) == counted.completed + counted.refused
     assert {len(values) for values in record.result.timeline.series.values()} == {20}
@@ -129,7 +131,7 @@ def test_a_blackout_makes_readings_stale_and_holds_the_fleet() -> None:
     dark = FaultSection(at_s=300.0, kind=FaultKind.METRICS_BLACKOUT, duration_s=600.0)
     scenario = small(initial={"prefill": 9, "decode": 7}, duration_s=2400.0, faults=(dark,))
     run = assemble(scenario, watched=lambda loop: Diary(loop, reports))
-    result = run.go().result
+    result = run.go().only.result
     ages = [
         reading.age_s
         for report in reports
@@ -159,7 +161,7 @@ def test_before_the_second_scrape_nothing_is_known() -> None:
 
 def test_a_fleet_too_small_grows_with_both_roles_in_ratio() -> None:
     scenario = small(initial={"prefill": 2, "decode": 1}, duration_s=1800.0)
-    result = assemble(scenario).go().result
+    result = assemble(scenario).go().only.result
     assert result.changes[0].direction == "out"
     last = result.changes[-1].after
     assert last["decode"] >= 3

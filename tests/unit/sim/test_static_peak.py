@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from heteroscale.app import assemble
 from heteroscale.config.scenario_sections import BurstSection
+from heteroscale.sim.course import ServiceRecord
 from heteroscale.sim.fleet_search import smallest_fleet
 from heteroscale.sim.result import Search, Timeline
-from heteroscale.sim.run import RunRecord
 from heteroscale.sim.speed import performance_model
 from heteroscale.sim.static_peak import busiest, find_static_peak
 from heteroscale.workload.rate_curve import S_PER_HOUR
-from tests.unit.sim.small import small
+from tests.unit.sim.small import changed, small
 
 #: more instances of a role than any fleet of the search needs
 MOST = 40
@@ -90,9 +90,9 @@ def test_no_fleet_attains_what_capacity_cannot_give() -> None:
     assert len(tried) < 10
 
 
-def record(prefill: list[float], decode: list[float]) -> RunRecord:
+def record(prefill: list[float], decode: list[float]) -> ServiceRecord:
     """Return a run of which only the offered loads per half hour matter."""
-    whole = assemble(small(duration_s=60.0), policy="static").go()
+    whole = assemble(small(duration_s=60.0), policy="static").go().only
     timeline = Timeline(
         interval_s=S_PER_HOUR / 2,
         start_s=0.0,
@@ -102,7 +102,7 @@ def record(prefill: list[float], decode: list[float]) -> RunRecord:
         },
         instances={},
     )
-    return RunRecord(
+    return ServiceRecord(
         result=dataclasses.replace(whole.result, timeline=timeline),
         attained=(0,) * len(prefill),
         ended=(0,) * len(prefill),
@@ -133,8 +133,8 @@ def test_busiest_hours(
 
 def test_the_fleet_that_is_found_attains_and_one_less_of_either_does_not() -> None:
     scenario = small(initial={"prefill": 5, "decode": 4}, duration_s=900.0)
-    model = performance_model(scenario.model)
-    policy = assemble(scenario, policy="static").go()
+    model = performance_model(scenario.own.model)
+    policy = assemble(scenario, policy="static").go().only
     told: list[int] = []
     peak = find_static_peak(scenario, model, policy, told.append)
     assert peak.search is Search.FOUND
@@ -147,14 +147,14 @@ def test_the_fleet_that_is_found_attains_and_one_less_of_either_does_not() -> No
         fewer = {**peak.replicas, role: peak.replicas[role] - 1}
         if min(fewer.values()) == 0:
             continue
-        rest = assemble(dataclasses.replace(scenario, initial=fewer), policy="static").go()
+        rest = assemble(changed(scenario, initial=fewer), policy="static").go().only
         assert sum(rest.attained) / sum(rest.ended) < peak.policy_attainment
 
 
 def test_nothing_is_compared_when_no_request_ended() -> None:
     scenario = small(duration_s=60.0)
-    model = performance_model(scenario.model)
-    run = assemble(scenario, policy="static").go()
+    model = performance_model(scenario.own.model)
+    run = assemble(scenario, policy="static").go().only
     none = dataclasses.replace(run, attained=(0,), ended=(0,))
     peak = find_static_peak(scenario, model, none)
     assert (peak.search, peak.replicas, peak.policy_attainment) == (Search.NOTHING_ENDED, {}, None)
@@ -163,15 +163,15 @@ def test_nothing_is_compared_when_no_request_ended() -> None:
 def test_a_fleet_is_found_for_a_burst_that_the_mean_of_the_hour_hides() -> None:
     # Eight times the load for two minutes of the hour: the mean is 1.2 times the rest's.
     scenario = small(duration_s=3600.0)
-    generator = scenario.traffic.generator
+    generator = scenario.own.traffic.generator
     assert generator is not None
     bursts = (BurstSection(at_s=1800.0, duration_s=120.0, factor=8.0),)
-    traffic = scenario.traffic.model_copy(
+    traffic = scenario.own.traffic.model_copy(
         update={"generator": generator.model_copy(update={"bursts": bursts})}
     )
-    scenario = dataclasses.replace(scenario, traffic=traffic)
-    model = performance_model(scenario.model)
-    run = assemble(scenario, policy="static").go()
+    scenario = changed(scenario, traffic=traffic)
+    model = performance_model(scenario.own.model)
+    run = assemble(scenario, policy="static").go().only
     # No policy attains all of this; it is what a fixed fleet is to be found for.
     demanded = dataclasses.replace(run, attained=tuple(round(0.99 * n) for n in run.ended))
     peak = find_static_peak(scenario, model, demanded)
@@ -189,8 +189,8 @@ def test_what_no_fleet_attains_is_said_with_what_the_policy_attained() -> None:
     slo = dataclasses.replace(service.slo, ttft_s=1e-4)
     fleet = dataclasses.replace(scenario.fleet, services=(dataclasses.replace(service, slo=slo),))
     scenario = dataclasses.replace(scenario, fleet=fleet)
-    model = performance_model(scenario.model)
-    run = assemble(scenario, policy="static").go()
+    model = performance_model(scenario.own.model)
+    run = assemble(scenario, policy="static").go().only
     peak = find_static_peak(scenario, model, dataclasses.replace(run, attained=run.ended))
     assert (peak.search, peak.replicas, peak.gpus) == (Search.NONE_ATTAINS, {}, 0)
     assert (peak.attainment, peak.policy_attainment) == (None, 1.0)

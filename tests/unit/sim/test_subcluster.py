@@ -12,8 +12,8 @@ from heteroscale.entities.snapshot import GroupRole, Instance, InstanceState
 from heteroscale.entities.topology import Node
 from heteroscale.sim.nodes import NodePool
 from heteroscale.sim.rows import Row
-from heteroscale.sim.start_up import always
-from heteroscale.sim.subcluster import Refusal, Roster, StaleTarget
+from heteroscale.sim.start_up import StartUps, always
+from heteroscale.sim.subcluster import Refusal, Roster, StaleTarget, Tenant
 from heteroscale.workload.arrivals import PS_PER_S
 
 START_UP_PS = 200 * PS_PER_S
@@ -53,14 +53,22 @@ def node(name: str, *path: str, gpus: int = 8, accelerator: str = "H20") -> Node
 NODES = tuple(node(f"n{index}", "a", "a0", f"a0{index // 2}") for index in range(4))
 
 
-def roster(engines: RecordedEngines, nodes: tuple[Node, ...] = NODES) -> Roster:
+def roster(
+    engines: RecordedEngines,
+    nodes: tuple[Node, ...] = NODES,
+    start_ups: StartUps = always(START_UP_PS / PS_PER_S),
+) -> Roster:
     return Roster(
         name="c",
         nodes=nodes,
         levels=("S0", "S1", "S2"),
-        shapes={("chat", "decode", "H20"): H20},
-        start_ups=always(START_UP_PS / PS_PER_S),
-        engines=engines,
+        tenants={
+            "chat": Tenant(
+                shapes={("decode", "H20"): H20},
+                start_ups=start_ups,
+                engines=engines,
+            )
+        },
         epoch_s=1000.0,
     )
 
@@ -110,7 +118,10 @@ def test_a_new_count_starts_instances_that_become_ready_after_the_start_up() -> 
     life.advance(10 + START_UP_PS)
     assert engines.routed == {0: True, 1: True}
     assert life.due_ps() is None
-    assert engines.born == [("c/chat-0/decode/H20/0", "n0"), ("c/chat-0/decode/H20/1", "n1")]
+    assert engines.born == [
+        ("c/chat/chat-0/decode/H20/0", "n0"),
+        ("c/chat/chat-0/decode/H20/1", "n1"),
+    ]
     assert life.group_roles() == (
         GroupRole(
             service="chat",
@@ -124,7 +135,7 @@ def test_a_new_count_starts_instances_that_become_ready_after_the_start_up() -> 
         ),
     )
     assert life.instances()[1] == Instance(
-        uid="c/chat-0/decode/H20/1",
+        uid="c/chat/chat-0/decode/H20/1",
         service="chat",
         role="decode",
         group="chat-0",
@@ -307,9 +318,9 @@ def test_gpu_time_runs_from_the_request_to_the_termination() -> None:
     life.advance(START_UP_PS + 100)
     life.rotate(rotate(life.instances()[0], Rotation.DRAINING), START_UP_PS + 200)
     life.scale(scale(0, expected=1, version="1", name="a2"), START_UP_PS + 300)
-    assert life.gpu_ps(START_UP_PS + 999) == 8 * (START_UP_PS + 200)
-    assert life.up_ps("chat", "decode", "H20", START_UP_PS + 999) == 200
-    assert life.up_ps("chat", "prefill", "H20", START_UP_PS) == 0
+    assert life.usage.gpu_ps("chat", START_UP_PS + 999) == 8 * (START_UP_PS + 200)
+    assert life.usage.up_ps("chat", "decode", "H20", START_UP_PS + 999) == 200
+    assert life.usage.up_ps("chat", "prefill", "H20", START_UP_PS) == 0
 
 
 def test_observers_get_the_same_objects_while_nothing_changed() -> None:

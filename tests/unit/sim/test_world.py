@@ -50,11 +50,11 @@ from heteroscale.sim.hardware import network_table, nodes_by_subcluster, uplink_
 from heteroscale.sim.serving import KvAdmission, Routing, ServingOptions
 from heteroscale.sim.speed import performance_model
 from heteroscale.sim.traffic import arrivals_of, planned_duration_s
-from heteroscale.sim.world import build_world, serving_options
+from heteroscale.sim.world import serving_options
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalSource
 from tests.unit.performance.tables import TABLE
 from tests.unit.performance.test_nvidia_profile import as_npz
-from tests.unit.sim.small import small
+from tests.unit.sim.small import small, world_of
 
 
 def test_nodes_are_wired_in_equal_parts_and_sorted() -> None:
@@ -304,7 +304,7 @@ def test_the_first_instances_share_a_domain_with_room() -> None:
         NodesSection(subcluster="b", accelerator="H20", nodes=8),
     )
     scenario = small(nodes=two)
-    world = build_world(scenario, performance_model(scenario.model), iter(()))
+    world = world_of(scenario)
     placed = {one.name: len(one.observe().instances) for one in world.subclusters}
     assert placed == {"a": 0, "b": 7}
     counts = world.subclusters[1].observe().group_roles
@@ -318,13 +318,13 @@ def test_first_instances_that_fit_no_domain_are_named() -> None:
     nodes = (NodesSection(accelerator="H20", nodes=8, nodes_per_s0=2, s0_per_s1=1, s1_per_s2=2),)
     scenario = small(nodes=nodes)
     with pytest.raises(ConfigError, match=r"initial: must fit one S2: .* 4 prefill, 3 decode"):
-        build_world(scenario, performance_model(scenario.model), iter(()))
+        world_of(scenario)
     group = dataclasses.replace(scenario.service.group, within=None)
     service = dataclasses.replace(scenario.service, group=group)
     anywhere = dataclasses.replace(
         scenario, fleet=dataclasses.replace(scenario.fleet, services=(service,))
     )
-    build_world(anywhere, performance_model(scenario.model), iter(()))
+    world_of(anywhere)
 
 
 def test_uplinks_are_shared_only_when_the_scenario_says_so() -> None:

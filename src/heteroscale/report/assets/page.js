@@ -1,7 +1,7 @@
 "use strict";
 // Draws the plots that the page describes; which curves there are is decided in plots.py.
-(() => {
-  const run = JSON.parse(document.getElementById("figures").textContent);
+function show(root) {
+  const run = JSON.parse(root.querySelector("script[type='application/json']").textContent);
   const points = Math.max(0, ...Object.values(run.series).map((row) => row.length));
   // A figure is about the interval that ends where it stands.
   const times = Array.from({length: points}, (_, i) => Math.min(run.start_s + (i + 1) * run.interval_s, run.end_s));
@@ -10,7 +10,7 @@
   const few = points <= 12;
   const withSeconds = run.end_s - run.start_s < 300;
   const changes = run.changes.map((change) => ({...change, x: run.start_s + change.at_s}));
-  const rows = Array.from(document.querySelectorAll(".change"));
+  const rows = Array.from(root.querySelectorAll(".change"));
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const charts = [];
   const NEAR_PX = 9;
@@ -202,7 +202,7 @@
   }
 
   function draw(plot, at) {
-    const holder = document.getElementById("plot-" + at);
+    const holder = root.querySelectorAll(".plot > div")[at];
     const {raw, drawn} = columns(plot);
     const bounds = extent(drawn), tip = Object.assign(document.createElement("div"), {className: "tip"});
     const specs = plot.lines.map((spec, i) => line(plot, spec, i, raw));
@@ -241,4 +241,11 @@
     row.addEventListener("focusin", () => pointAt(at));
   });
   dark.addEventListener("change", () => { palette = {}; charts.forEach((u) => u.redraw(false)); });
-})();
+}
+
+// A service that is not open has no width yet: it is drawn when it is first looked at.
+for (const root of document.querySelectorAll(".run")) {
+  const service = root.closest("details.service");
+  if (!service || service.open) show(root);
+  else service.addEventListener("toggle", () => show(root), {once: true});
+}
