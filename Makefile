@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= out/run
+# What integration tests run against; each in an environment of its own.
+SERVERS ?= .cache/servers
 PYTEST_ARGS ?=
 SOAK_ARGS ?=
 
@@ -13,7 +15,7 @@ STAMP := $(VENV)/.installed
 
 .PHONY: help
 help: ## Show this list
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- Set-up ----------------------------------------------------------------------------------
 
@@ -48,6 +50,19 @@ soak: setup ## Break random small fleets, seed after seed, until Ctrl-C; SOAK_AR
 .PHONY: test
 test: setup ## Run every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+DYNAMO := $(SERVERS)/dynamo
+
+# Not all that Dynamo depends on is on the package index, and what is here is enough: no dependencies.
+$(DYNAMO)/.installed: tests/integration/dynamo.lock
+	test -x $(DYNAMO)/bin/python || $(PYTHON) -m venv $(DYNAMO)
+	PIP_DISABLE_PIP_VERSION_CHECK=1 $(DYNAMO)/bin/python -m pip install --quiet --no-deps -r $< || \
+		{ echo "Dynamo cannot be had from the package index: no integration tests" >&2; exit 1; }
+	@touch $@
+
+.PHONY: test-integration
+test-integration: setup $(DYNAMO)/.installed ## Run the tests against real servers, installed into .cache (400 MB) on first use
+	HETEROSCALE_DYNAMO=$(DYNAMO) $(BIN)/python -m pytest tests/integration $(PYTEST_ARGS)
 
 .PHONY: coverage
 coverage: PYTEST_ARGS += --cov --cov-report=term-missing

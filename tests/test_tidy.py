@@ -67,7 +67,7 @@ WRONG_PHRASES = {
 #: whole words an identifier may not start with
 WRONG_STARTS = {"do": "the verb itself", "process": "the verb for the answer it gives"}
 #: identifiers that others chose
-NOT_OURS: set[str] = set()
+NOT_OURS = {"do_GET", "do_POST"}
 
 
 def relative(path: Path) -> str:
