@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 MODEL = "tiny"
 #: prefill of T tokens, a decode step of K KV tokens; straight lines, ms
 PREFILL_BASE_MS, PREFILL_MS_PER_TOKEN = 8.0, 0.052
-DECODE_BASE_MS, DECODE_MS_PER_KV_TOKEN = 8.4, 24e-6
+DECODE_BASE_MS, DECODE_MS_PER_KV_TOKEN = 20.0, 100e-6
 KV_BYTES_PER_TOKEN = 131_072
 KV_TOKENS = 16_384 * 64
 _READY_S = 60.0

