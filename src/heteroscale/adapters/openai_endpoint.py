@@ -88,7 +88,7 @@ class _Model(msgspec.Struct):
 
 
 class _Models(msgspec.Struct):
-    data: list[_Model]
+    models: list[_Model] = msgspec.field(name="data")
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
@@ -159,7 +159,7 @@ class OpenAiEndpoint:
         if response.status_code >= _HTTP_ERROR or response.is_redirect:
             raise self._refused(url, response.status_code, response.content)
         try:
-            listed = _MODELS.decode(response.content).data
+            listed = _MODELS.decode(response.content).models
         except msgspec.DecodeError as error:
             raise self._fault(url, f"does not list models: {error}") from error
         return tuple(
