@@ -83,8 +83,8 @@ _SCENARIO_RULES = """\
   sub-cluster exist.
 
 The built-in scenario is `examples/scenarios/paper-day.yaml`; the others beside it show a burst, a
-fleet short of prefill, prefill and decode on different accelerators, two services on one fleet, and
-the public traces.
+fleet short of prefill, prefill and decode on different accelerators, three accelerators in one
+role, two services on one fleet, and the public traces.
 """
 
 _FLEET_SCENARIO_RULES = """\

@@ -83,6 +83,7 @@ def _fields(result: SimulationResult) -> dict[str, Json]:
         "output_tokens": asdict(result.output_tokens),
         "slo_attainment": result.slo_attainment,
         "gpu_hours": result.gpu_hours,
+        "gpu_hours_by_accelerator": dict(result.gpu_hours_by_accelerator),
         "gpu_hours_static_peak": result.gpu_hours_static_peak,
         "gpu_hours_saved_share": saved_share(result),
         "static_peak": dict(result.static_peak),

@@ -116,7 +116,7 @@ def _service(at: int, name: str, result: SimulationResult) -> str:
     """Return one service of several; the first is open."""
     return (
         f'<details class="service"{"" if at else " open"}><summary><b>{escape(name)}</b>'
-        f" <span>{escape(_verdict(result))}</span></summary>"
+        f" <span>{escape(hours_text(result.gpu_hours))} GPU-hours</span></summary>"
         f"{_conditions(result)}{_run(result, f'-{at}')}</details>"
     )
 

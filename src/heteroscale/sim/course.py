@@ -98,7 +98,7 @@ class Course:
     def record(self, now_ps: int, faults: tuple[FaultNote, ...] | None) -> ServiceRecord:
         """Return everything the service is judged by, as of the interval just closed."""
         sample, settings, slo = self._last, self._settings, self._spec.slo
-        counters = sample.counters
+        counters, gpu_ps = sample.counters, self._service.gpu_ps()
         result = SimulationResult(
             scenario=settings.scenario,
             seed=settings.seed,
@@ -109,7 +109,10 @@ class Course:
             input_tokens=_count(counters, "input_tokens"),
             output_tokens=_count(counters, "output_tokens"),
             slo_attainment=self._attainment(counters, now_ps),
-            gpu_hours=self._service.gpu_ps() / _GPU_HOUR_PS,
+            gpu_hours=sum(gpu_ps.values()) / _GPU_HOUR_PS,
+            gpu_hours_by_accelerator={
+                accelerator: held_ps / _GPU_HOUR_PS for accelerator, held_ps in gpu_ps.items()
+            },
             gpu_hours_static_peak=None,
             static_peak={},
             ttft_p50_s=quantile_s(sample.ttft, 0.5),

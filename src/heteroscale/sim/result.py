@@ -93,6 +93,8 @@ class SimulationResult:
     output_tokens: Count
     slo_attainment: float | None
     gpu_hours: float
+    #: accelerator → its part of them
+    gpu_hours_by_accelerator: Mapping[str, float]
     #: None when no fixed fleet was found or the search was not asked for
     gpu_hours_static_peak: float | None
     #: role → instances of that static fleet; empty when there is none

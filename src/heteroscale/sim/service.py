@@ -5,6 +5,7 @@ It knows no other service: what happens here depends on its own traffic and inst
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from heteroscale.entities.snapshot import InstanceState
@@ -139,10 +140,12 @@ class SimService:
         }
         return role_times(up_ps, occupancy)
 
-    def gpu_ps(self) -> int:
-        """Return GPU × picoseconds asked for since the start of the run."""
-        now_ps = self._clock.now_ps
-        return sum(roster.usage.gpu_ps(self.name, now_ps) for roster in self._rosters)
+    def gpu_ps(self) -> Mapping[str, int]:
+        """Return accelerator → GPU × picoseconds asked for since the start of the run."""
+        total: Counter[str] = Counter()
+        for roster in self._rosters:
+            total.update(roster.usage.gpu_ps(self.name, self._clock.now_ps))
+        return dict(sorted(total.items()))
 
     def states(self) -> Mapping[str, Mapping[InstanceState, int]]:
         """Return role → state → instances now."""

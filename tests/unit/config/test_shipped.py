@@ -105,6 +105,7 @@ def test_there_are_the_scenarios_that_the_documents_name() -> None:
         "azure-code",
         "azure-conv",
         "burst",
+        "mixed-accelerators",
         "mooncake",
         "paper-day",
         "prefill-bound",

@@ -29,6 +29,7 @@ def a_day(*, intervals: int = 288, scenario: str = "paper-day") -> SimulationRes
         ),
         slo_attainment=0.99631,
         gpu_hours=4_321.5,
+        gpu_hours_by_accelerator={"H20": 4_321.5},
         gpu_hours_static_peak=7_104.0,
         static_peak={"prefill": 22, "decode": 15},
         static_peak_search=Search.FOUND,

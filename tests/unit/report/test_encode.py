@@ -28,6 +28,7 @@ KEYS = [
     "output_tokens",
     "slo_attainment",
     "gpu_hours",
+    "gpu_hours_by_accelerator",
     "gpu_hours_static_peak",
     "gpu_hours_saved_share",
     "static_peak",

@@ -37,7 +37,7 @@ def test_a_lost_instance_fails_keeps_its_node_and_serves_nobody() -> None:
     life.lose(rows[0], 5)
     assert states(life) == [FAILED, READY]
     assert set(engines.routed) == {1}
-    assert (life.pool.free(0), life.usage.gpu_ps("chat", 10)) == (0, 160)
+    assert (life.pool.free(0), life.usage.gpu_ps("chat", 10)) == (0, {"H20": 160})
     assert life.usage.up_ps("chat", "decode", "H20", 10) == 15
 
 

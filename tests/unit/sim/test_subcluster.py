@@ -318,7 +318,7 @@ def test_gpu_time_runs_from_the_request_to_the_termination() -> None:
     life.advance(START_UP_PS + 100)
     life.rotate(rotate(life.instances()[0], Rotation.DRAINING), START_UP_PS + 200)
     life.scale(scale(0, expected=1, version="1", name="a2"), START_UP_PS + 300)
-    assert life.usage.gpu_ps("chat", START_UP_PS + 999) == 8 * (START_UP_PS + 200)
+    assert life.usage.gpu_ps("chat", START_UP_PS + 999) == {"H20": 8 * (START_UP_PS + 200)}
     assert life.usage.up_ps("chat", "decode", "H20", START_UP_PS + 999) == 200
     assert life.usage.up_ps("chat", "prefill", "H20", START_UP_PS) == 0
 
