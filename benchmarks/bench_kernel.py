@@ -16,14 +16,17 @@ from heteroscale.sim.serving import (
     AdvanceStatus,
     KvAdmission,
     NetworkTable,
+    PrefixCache,
     Routing,
     Serving,
     ServingOptions,
 )
-from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk
+from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk, PrefixBlocks
 
 CHUNK = 65_536
 TICK_S = 15
+#: short, so that prompts of the traces' lengths have as many blocks as long ones have of 512
+BLOCK_TOKENS = 64
 
 # Like Llama-3 70B at TP8 on H100: 8.9 ms at batch 1, 70 µs per prefilled token.
 SPEED = StepCoefficients(
@@ -93,6 +96,18 @@ def requests_of(load: Load, count: int) -> ArrivalChunk:
     )
 
 
+def in_conversations(trace: ArrivalChunk) -> ArrivalChunk:
+    """Return the requests as turns of conversations, five each on average, that begin alike."""
+    draw = np.random.default_rng(11)
+    requests = len(trace.arrival_ps)
+    conversation = draw.integers(0, max(1, requests // 5), requests)
+    counts = trace.input_tokens.astype(np.int64) // BLOCK_TOKENS
+    starts = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)))
+    place = np.arange(starts[-1]) - np.repeat(starts[:-1], counts)
+    ids = (np.repeat(conversation, counts) << 20) + place
+    return replace(trace, blocks=PrefixBlocks(starts=starts, ids=ids))
+
+
 #: name on the command line → what is switched on
 FEATURES = {
     "plain": ServingOptions(),
@@ -111,6 +126,10 @@ FEATURES = {
         kv_admission=KvAdmission.GROW,
         uplink_fs_per_byte=(20_000, 10_000, 1_000),
         seed=1,
+    ),
+    "prefix-cache": ServingOptions(prefix_cache=PrefixCache(block_tokens=BLOCK_TOKENS)),
+    "prefix-aware": ServingOptions(
+        prefix_cache=PrefixCache(block_tokens=BLOCK_TOKENS), routing=Routing.PREFIX_AWARE
     ),
 }
 
@@ -170,6 +189,8 @@ def main() -> None:
     for name in arguments.load or LOADS:
         load = LOADS[name]
         trace = requests_of(load, arguments.requests)
+        if options.prefix_cache is not None:
+            trace = in_conversations(trace)
         runs = [seconds_of(load, trace, options) for _ in range(arguments.repeat)]
         median_s = statistics.median(seconds for seconds, _ in runs)
         counters = runs[0][1].counters(runs[0][1].now_ps)

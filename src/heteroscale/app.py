@@ -14,8 +14,7 @@ from pathlib import Path
 from heteroscale.adapters.journal_file import JournalFolder, JournalOptions
 from heteroscale.adapters.memory import MemoryStore
 from heteroscale.adapters.whole_folder import whole_folder
-from heteroscale.config.scenario import Scenario, load_faults
-from heteroscale.config.scenario_sections import TraceSection
+from heteroscale.config.scenario import Scenario, Simulated, load_faults
 from heteroscale.entities.policy import FeedbackSpec, PolicySpec, ProportionalSpec
 from heteroscale.entities.service import FleetSpec, RolePath, ServiceSpec, Stage
 from heteroscale.entities.snapshot import Signal
@@ -124,7 +123,7 @@ def simulate(
 
 def _described(alone: Scenario, policy: str, record: ServiceRecord) -> SimulationResult:
     """Return a service's result with what must be known of the run before its figures."""
-    notes = _trace_notes(alone.own.traffic.trace, record)
+    notes = _trace_notes(alone.own, record)
     result = dataclasses.replace(record.result, trace_notes=notes)
     if policy == STATIC:
         return result
@@ -166,14 +165,17 @@ def _held_by_operator(freeze: bool, service: ServiceSpec) -> tuple[str, ...]:
     return (*(words for words, is_so in stopped.items() if is_so), *pinned)
 
 
-def _trace_notes(trace: TraceSection | None, record: ServiceRecord) -> tuple[str, ...]:
+def _trace_notes(own: Simulated, record: ServiceRecord) -> tuple[str, ...]:
     """Return what was made of a trace beside playing it as it is, in words."""
+    trace = own.traffic.trace
     if trace is None:
         return ()
+    unused = own.serving.prefix_cache is not None and record.result.prefix_cache is None
     notes = {
         f"trace at {trace.speedup:g}× speed": trace.speedup != 1.0,
         f"trace repeated {trace.repeat:,} times": trace.repeat != 1,
         f"trace cut at {span_text(record.result.simulated_s)}": record.cut,
+        "prefix caches not asked: no request says which blocks it begins with": unused,
     }
     return tuple(note for note, is_so in notes.items() if is_so)
 

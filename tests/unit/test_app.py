@@ -15,12 +15,13 @@ from heteroscale.adapters.journal_file import JournalReader
 from heteroscale.adapters.memory import MemoryJournal
 from heteroscale.app import STATIC, Watcher, assemble, run_into, simulate, with_policy
 from heteroscale.config.scenario import Scenario, with_trace
+from heteroscale.config.scenario_sections import PrefixCacheSection, RoutingName, ServingSection
 from heteroscale.entities.policy import ProportionalSpec
 from heteroscale.entities.service import Mode, Pause
 from heteroscale.entities.snapshot import Signal
 from heteroscale.errors import ConfigError
 from heteroscale.journal.replay import replay
-from heteroscale.sim.result import Search
+from heteroscale.sim.result import PrefixHits, Search
 from tests.unit.sim.small import changed, small
 
 
@@ -251,6 +252,31 @@ def test_what_was_made_of_a_trace_is_said(
     traffic = scenario.own.traffic.model_copy(update={"trace": section.model_copy(update=changes)})
     scenario = changed(scenario, traffic=traffic, duration_s=duration_s)
     assert simulate(scenario, static_peak=False).only.trace_notes == notes
+
+
+def test_a_trace_that_names_the_blocks_of_its_prompts_has_the_hits_that_they_allow(
+    tmp_path: Path,
+) -> None:
+    line = '{"timestamp": %d, "input_length": %d, "output_length": 9, "hash_ids": %s}\n'
+    rows = ((0, 1536, [1, 2, 3]), (60_000, 2048, [1, 2, 9, 4]), (90_000, 1600, [1, 2, 3, 5]))
+    trace = tmp_path / "trace.jsonl"
+    trace.write_text("".join(line % row for row in rows))
+    serving = ServingSection(prefix_cache=PrefixCacheSection(), routing=RoutingName.PREFIX_AWARE)
+    found = simulate(with_trace(small(serving=serving), trace), static_peak=False).only
+    # Of the second 2 blocks, of the third 3.
+    assert found.prefix_cache == PrefixHits(lookup_tokens=5184, hit_tokens=5 * 512)
+    assert found.trace_notes == ()
+
+
+def test_prefix_caches_that_nothing_asks_are_said(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrival_s,input_tokens,output_tokens\n0.5,100,10\n")
+    scenario = with_trace(small(serving=ServingSection(prefix_cache=PrefixCacheSection())), trace)
+    found = simulate(scenario, static_peak=False).only
+    assert found.prefix_cache is None
+    assert found.trace_notes == (
+        "prefix caches not asked: no request says which blocks it begins with",
+    )
 
 
 def test_the_loops_evidence_goes_to_the_journal() -> None:

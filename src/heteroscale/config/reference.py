@@ -79,6 +79,8 @@ _SCENARIO_RULES = """\
 - `metrics.window_s` ≥ `metrics.scrape_interval_s`, and `jitter_s` is below half of that interval;
   `parameters_active` ≤ `parameters_total`; `kv_heads` ≤ `heads`.
 - `start_up` takes the place of `start_up_s`: not both are written.
+- `serving.routing: prefix_aware` needs `serving.prefix_cache`, which needs a trace. Its
+  `capacity_tokens` is 1 to 2,000,000 times `block_tokens`.
 - A fault has the keys of its kind ([faults](faults.md)) and no others; its service, role and
   sub-cluster exist.
 

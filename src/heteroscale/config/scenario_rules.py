@@ -24,6 +24,9 @@ _BESIDE_TIMES = ("host_s", "sequence_s", "prefill_occupancy", "decode_occupancy"
 #: S0, S1 and S2 of the simulated network
 _LEVELS = 3
 _GPUS_PER_NODE_DEFAULT = 8
+_BLOCK_TOKENS_DEFAULT = 512
+#: of one prefix cache: 100 MB of the simulator's memory for each prefill instance
+_MAX_BLOCKS = 2_000_000
 
 
 def scenario_rules(file: View) -> Iterator[Fault]:
@@ -64,6 +67,7 @@ def _service_rules(part: View, duration: View, levels: tuple[str, ...] | None) -
     yield from service_rules(part.at("service"), levels)
     yield from _traffic_rules(part.at("traffic"), duration)
     yield from _model_rules(part.at("model"))
+    yield from _cache_rules(part.at("serving"), part.at("traffic"))
     yield from _role_rules(part.at("service", "group", "roles"))
     yield from _initial_rules(part.at("initial"), _leaves(part))
     if part.at("start_up").value is not None and part.at("start_up_s").written:
@@ -107,6 +111,27 @@ def _traffic_rules(traffic: View, duration: View) -> Iterator[Fault]:
         at_s = event.at("at_s").number()
         if at_s is not None and end_s is not None and at_s >= end_s:
             yield Fault(view=event.at("at_s"), rule=f"must be < duration_s ({end_s:g})")
+
+
+def _cache_rules(serving: View, traffic: View) -> Iterator[Fault]:
+    """Yield a fault for a prefix cache that is missing, can keep nothing, or has no such size."""
+    cache = serving.at("prefix_cache")
+    routing = serving.at("routing")
+    if cache.value is None:
+        if routing.text() == "prefix_aware":
+            yield Fault(view=routing, rule="needs serving.prefix_cache to be prefix_aware")
+        return
+    for key in ("rate_curve", "generator"):
+        if traffic.at(key).value is not None:
+            rule = f"must be absent with traffic.{key}: only a trace says how its prompts begin"
+            yield Fault(view=cache, rule=rule, shown=False)
+    tokens = cache.at("block_tokens").number(_BLOCK_TOKENS_DEFAULT)
+    capacity = cache.at("capacity_tokens").number()
+    if tokens is None or capacity is None:
+        return
+    if not tokens <= capacity <= _MAX_BLOCKS * tokens:
+        rule = f"must be 1 to {_MAX_BLOCKS:,} times block_tokens ({tokens:g})"
+        yield Fault(view=cache.at("capacity_tokens"), rule=rule)
 
 
 def _model_rules(model: View) -> Iterator[Fault]:

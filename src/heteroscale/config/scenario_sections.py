@@ -149,6 +149,16 @@ class RoutingName(StrEnum):
     LEAST_LOADED = "least_loaded"
     ROUND_ROBIN = "round_robin"
     POWER_OF_TWO = "power_of_two"
+    PREFIX_AWARE = "prefix_aware"
+
+
+class DecodeRoutingName(StrEnum):
+    """How a decode instance is chosen where it is not chosen as a prefill instance is."""
+
+    LEAST_LOADED = "least_loaded"
+    ROUND_ROBIN = "round_robin"
+    POWER_OF_TWO = "power_of_two"
+    TOPOLOGY_AWARE = "topology_aware"
 
 
 class KvAdmissionName(StrEnum):
@@ -156,6 +166,17 @@ class KvAdmissionName(StrEnum):
 
     RESERVE = "reserve"
     GROW = "grow"
+
+
+class PrefixCacheSection(Section):
+    """Blocks of prompts that each prefill instance keeps, the least recently used out first."""
+
+    capacity_tokens: Annotated[int, Field(ge=1, le=999_999_999)] | None = optional(
+        None, "of one instance; null = as many as its KV memory holds"
+    )
+    block_tokens: Annotated[int, Field(ge=16, le=65_536)] = optional(
+        512, "length of the blocks that the trace names"
+    )
 
 
 class ServingSection(Section):
@@ -173,7 +194,13 @@ class ServingSection(Section):
     routing: Annotated[RoutingName, Field(strict=False)] = optional(
         RoutingName.LEAST_LOADED,
         "instance of its group, in prefill and decode, that a request goes to: least_loaded, "
-        "round_robin, or power_of_two (the less loaded of two that a hash picks)",
+        "round_robin, or power_of_two (the less loaded of two that a hash picks); or, in prefill "
+        "only, prefix_aware (of any group, where the least is left to compute)",
+    )
+    decode_routing: Annotated[DecodeRoutingName, Field(strict=False)] | None = optional(
+        None,
+        "the same for decode; topology_aware: the nearest to the prefill instance of the less "
+        "loaded; null = as routing, or least_loaded beside prefix_aware",
     )
     kv_admission: Annotated[KvAdmissionName, Field(strict=False)] = optional(
         KvAdmissionName.RESERVE,
@@ -184,6 +211,11 @@ class ServingSection(Section):
     cached_share: Annotated[float, Field(ge=0, lt=1)] = optional(
         0.0,
         "share of every prompt that is cached where it is prefilled: neither computed nor counted",
+    )
+    prefix_cache: PrefixCacheSection | None = optional(
+        None,
+        "what prefill instances keep of prompts whose blocks a trace names (hash_ids); takes the "
+        "place of cached_share for those; null = nothing",
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import TypeAlias
 
 from heteroscale.report.figures import saved_share
-from heteroscale.sim.result import Change, FleetResult, SimulationResult, Timeline
+from heteroscale.sim.result import Change, FleetResult, PrefixHits, SimulationResult, Timeline
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
@@ -101,6 +101,7 @@ def _fields(result: SimulationResult) -> dict[str, Json]:
         "ticks_not_sent": result.ticks_not_sent,
         "changes": [_change(change) for change in result.changes],
         **({} if result.faults is None else {"faults": [asdict(one) for one in result.faults]}),
+        **({} if result.prefix_cache is None else {"prefix_cache": _hits(result.prefix_cache)}),
         "timeline": _timeline(result.timeline),
         "simulated_s": result.simulated_s,
     }
@@ -123,6 +124,14 @@ def _change(change: Change) -> Json:
         "after": dict(change.after),
         "headline": change.headline,
         "reasons": list(change.reasons),
+    }
+
+
+def _hits(hits: PrefixHits) -> Json:
+    return {
+        "lookup_tokens": hits.lookup_tokens,
+        "hit_tokens": hits.hit_tokens,
+        "hit_rate": hits.rate,
     }
 
 

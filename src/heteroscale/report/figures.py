@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from heteroscale.sim.result import Change, FleetResult, Search, SimulationResult
+from heteroscale.sim.result import Change, FleetResult, PrefixHits, Search, SimulationResult
 
 UNKNOWN = "–"
 DAY_S = 86_400.0
@@ -50,6 +50,7 @@ def headline(result: SimulationResult) -> tuple[Figure, ...]:
             note=f"{short_count(result.input_tokens.completed)}"
             f" / {short_count(result.output_tokens.completed)} completed",
         ),
+        *_prefix_hits(result.prefix_cache),
         Figure(
             label="Changes",
             value=f"{result.actions:,}",
@@ -181,6 +182,19 @@ def _attainment(result: SimulationResult) -> Figure:
         label="SLO attained",
         value=UNKNOWN if attained is None else share_text(attained, 2),
         note=limits + _busiest_text(result),
+    )
+
+
+def _prefix_hits(hits: PrefixHits | None) -> tuple[Figure, ...]:
+    """Return the hit rate where prefix caches were asked for anything."""
+    if hits is None:
+        return ()
+    return (
+        Figure(
+            label="Prefix cache hits",
+            value=share_text(hits.rate),
+            note=f"of {short_count(hits.lookup_tokens)} prompt tokens were not computed again",
+        ),
     )
 
 

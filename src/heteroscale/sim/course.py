@@ -10,7 +10,7 @@ from heteroscale.entities.service import ServiceSpec
 from heteroscale.loop import TickReport
 from heteroscale.sim.changes import ChangeLog, reversals
 from heteroscale.sim.ports import SimSubcluster
-from heteroscale.sim.result import Count, FaultNote, SimulationResult
+from heteroscale.sim.result import Count, FaultNote, PrefixHits, SimulationResult
 from heteroscale.sim.sampling import quantile_s
 from heteroscale.sim.service import SimService
 from heteroscale.sim.serving import Counters
@@ -128,6 +128,7 @@ class Course:
             timeline=self._timeline.timeline(settings.interval_s, settings.start_s),
             changes=self._log.changes,
             faults=faults,
+            prefix_cache=_prefix_hits(counters),
         )
         starts = [(0, 0), *self._ended[:-1]]
         pairs = list(zip(starts, self._ended, strict=True))
@@ -143,6 +144,14 @@ class Course:
         misses = self._service.serving.running_misses(now_ps)
         judged = counters.completed.requests + counters.refused.requests + misses
         return counters.attained / judged if judged else None
+
+
+def _prefix_hits(counters: Counters) -> PrefixHits | None:
+    if counters.prefix_lookup_tokens == 0:
+        return None
+    return PrefixHits(
+        lookup_tokens=counters.prefix_lookup_tokens, hit_tokens=counters.prefix_hit_tokens
+    )
 
 
 def _count(counters: Counters, quantity: str) -> Count:

@@ -60,6 +60,21 @@ class FaultNote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PrefixHits:
+    """What prefix caches were worth, in input tokens of requests whose prefill has ended."""
+
+    #: of the requests that say which blocks they begin with, more than 0
+    lookup_tokens: int
+    #: of those, cached and not computed
+    hit_tokens: int
+
+    @property
+    def rate(self) -> float:
+        """Return the share of tokens that were cached, 0 to 1."""
+        return self.hit_tokens / self.lookup_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
     """Equal intervals from the start of the run; every series has one entry per interval.
 
@@ -125,6 +140,8 @@ class SimulationResult:
     trace_notes: tuple[str, ...] = ()
     #: in order of time; None = none were planned
     faults: tuple[FaultNote, ...] | None = None
+    #: None = no prefix cache was asked for anything
+    prefix_cache: PrefixHits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

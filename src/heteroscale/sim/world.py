@@ -16,7 +16,7 @@ from heteroscale.sim.hardware import network_table, nodes_by_subcluster, uplink_
 from heteroscale.sim.plant import Plant
 from heteroscale.sim.ports import SimClock, SimSubcluster
 from heteroscale.sim.service import ServingEngines, SimService
-from heteroscale.sim.serving import KvAdmission, Routing, Serving, ServingOptions
+from heteroscale.sim.serving import KvAdmission, PrefixCache, Routing, Serving, ServingOptions
 from heteroscale.sim.signals import SignalSettings, SignalWindow
 from heteroscale.sim.start_up import always, drawn
 from heteroscale.sim.subcluster import Roster, Tenant
@@ -121,12 +121,18 @@ def _serving(alone: Scenario) -> Serving:
 
 def serving_options(alone: Scenario) -> ServingOptions:
     """Return what a scenario of one service chooses where engines could serve in several ways."""
+    serving = alone.own.serving
+    decode, cache = serving.decode_routing, serving.prefix_cache
     return ServingOptions(
-        routing=Routing(alone.own.serving.routing.value),
-        kv_admission=KvAdmission(alone.own.serving.kv_admission.value),
+        routing=Routing(serving.routing.value),
+        decode_routing=None if decode is None else Routing(decode.value),
+        prefix_cache=None
+        if cache is None
+        else PrefixCache(block_tokens=cache.block_tokens, capacity_tokens=cache.capacity_tokens),
+        kv_admission=KvAdmission(serving.kv_admission.value),
         uplink_fs_per_byte=uplink_fs_per_byte(alone.network),
         overlap_permille=round(1000 * alone.network.overlap),
-        cached_permille=round(1000 * alone.own.serving.cached_share),
+        cached_permille=round(1000 * serving.cached_share),
         seed=alone.seed,
     )
 

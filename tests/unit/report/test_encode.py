@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from heteroscale.report.encode import result_json, rounded
-from heteroscale.sim.result import FaultNote
+from heteroscale.sim.result import FaultNote, PrefixHits
 from tests.unit.report.results import a_day, an_empty_run
 
 DOCUMENTED = Path(__file__).resolve().parents[3] / "docs" / "result.md"
@@ -51,6 +51,9 @@ KEYS = [
 ]
 
 
+HITS = PrefixHits(lookup_tokens=200, hit_tokens=50)
+
+
 def test_keys_come_in_their_documented_order_with_wall_s_last() -> None:
     assert list(json.loads(result_json(a_day(), 1.0))) == KEYS
 
@@ -64,10 +67,16 @@ def test_faults_are_told_only_where_some_were_planned() -> None:
     ]
 
 
+def test_prefix_caches_are_told_only_where_they_were_asked() -> None:
+    found = json.loads(result_json(replace(a_day(), prefix_cache=HITS), 1.0))
+    assert [key for key in found if key != "prefix_cache"] == KEYS
+    assert found["prefix_cache"] == {"lookup_tokens": 200, "hit_tokens": 50, "hit_rate": 0.25}
+
+
 def test_every_key_is_documented_in_the_same_order() -> None:
     of_one, _, _ = DOCUMENTED.read_text(encoding="utf-8").partition("## Several services")
     text, of_timeline = of_one.split("## `timeline`")
-    broken = replace(a_day(), faults=())
+    broken = replace(a_day(), faults=(), prefix_cache=HITS)
     documented = list(json.loads(result_json(broken, 1.0)))
     assert re.findall(r"^\| `([a-z0-9_]+)` \|", text, re.MULTILINE) == documented
     of_series = re.findall(r"`([a-z0-9_]+)`(?=[^|]*\|[^|]*\|$)", of_timeline, re.MULTILINE)

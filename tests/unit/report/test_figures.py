@@ -23,7 +23,7 @@ from heteroscale.report.figures import (
     span_text,
 )
 from heteroscale.report.table import summary
-from heteroscale.sim.result import Change, Search, SimulationResult
+from heteroscale.sim.result import Change, PrefixHits, Search, SimulationResult
 from tests.unit.report.results import a_day, an_empty_run
 
 LIMITS = "TTFT ≤ 1 s, mean gap ≤ 40 ms"
@@ -52,6 +52,14 @@ def test_the_table_of_a_day() -> None:
         "input tokens   27,000,000,000  26,970,000,000  12,000,000  18,000,000",
         "output tokens   3,150,000,000   3,146,500,000   1,400,000   2,100,000",
     ]
+
+
+def test_the_hit_rate_is_shown_where_prefix_caches_were_asked() -> None:
+    hits = PrefixHits(lookup_tokens=144_000_000, hit_tokens=36_000_000)
+    (line,) = set(printed(replace(a_day(), prefix_cache=hits))) - set(printed(a_day()))
+    assert (
+        line == "Prefix cache hits           25.0 %  of 144 M prompt tokens were not computed again"
+    )
 
 
 def test_nothing_arrived_is_told_with_dashes_not_zeros() -> None:

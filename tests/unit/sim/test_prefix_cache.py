@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from heteroscale.errors import InvariantViolation
 from heteroscale.sim.serving import PrefixCache, Routing, Serving, ServingOptions
-from heteroscale.workload.arrivals import PrefixBlocks
+from heteroscale.workload.arrivals import ArrivalChunk, PrefixBlocks
+from heteroscale.workload.loaders import open_trace
+from heteroscale.workload.prefix_share import cacheable_share
 from tests.unit.sim.scenarios import prefix_blocks
 from tests.unit.sim.test_serving import (
     HERE,
     MS,
+    NETWORK,
     NEXT_NODE,
     SPEED,
     finish_times_ms,
@@ -126,6 +131,58 @@ def test_topology_aware_takes_the_nearest_that_is_not_much_more_loaded() -> None
     serving.advance(10_000 * MS)
     # Of 80 tokens each. The near one may hold 0 + 80, then 80 + 20 + 80, when the far one holds 80.
     assert handles_of(serving, JOINED) == [2, 2, 1, 2, 1]
+
+
+def hit_tokens(chunks: Sequence[ArrivalChunk], capacity_tokens: int) -> int:
+    """Return what one instance finds that computes one prompt after another."""
+    serving = Serving(
+        prefill_token_budget=1,
+        decode_max_batch=1,
+        admission_limit=10**9,
+        slo_ttft_ps=MS,
+        slo_tbt_ps=MS,
+        network=NETWORK,
+        options=ServingOptions(prefix_cache=PrefixCache(capacity_tokens=capacity_tokens)),
+    )
+    serving.add_instance("prefill", SPEED, group=0, location=HERE, in_rotation=True)
+    for chunk in chunks:
+        serving.advance(int(chunk.arrival_ps[0]))
+        serving.feed(replace(chunk, output_tokens=np.ones_like(chunk.output_tokens)))
+    serving.close_arrivals()
+    # All prompts one after another take 1.5 · 10^17 ps, some 40 hours.
+    serving.advance(1 << 61)
+    assert serving.idle
+    return serving.counters(1 << 61).prefix_hit_tokens
+
+
+def repeated_tokens(chunks: Sequence[ArrivalChunk]) -> int:
+    """Return the tokens of a trace's prompts that are in blocks which some prompt had before."""
+    seen: set[int] = set()
+    repeated = 0
+    for chunk in chunks:
+        assert chunk.blocks is not None
+        bounds = zip(chunk.blocks.starts[:-1], chunk.blocks.starts[1:], strict=True)
+        for (start, end), inputs in zip(bounds, chunk.input_tokens.tolist(), strict=True):
+            blocks = chunk.blocks.ids[start:end].tolist()[: inputs // 512]
+            # The ids form a tree: what was seen before is at the beginning.
+            known = [block in seen for block in blocks]
+            assert known == sorted(known, reverse=True)
+            repeated += min(512 * sum(known), inputs - 1)
+            seen.update(blocks)
+    return repeated
+
+
+def test_an_endless_cache_finds_all_that_the_public_trace_repeats(traces: Path) -> None:
+    path = traces / "mooncake_fast25_conversation.jsonl.gz"
+    chunks = list(open_trace(path))
+    total = sum(int(chunk.input_tokens.sum()) for chunk in chunks)
+    found = hit_tokens(chunks, 10**9)
+    assert found == repeated_tokens(chunks)
+    assert found / total == cacheable_share(iter(chunks), block_tokens=512)
+    small = hit_tokens(chunks, 3_000_000)
+    assert small / total == cacheable_share(
+        iter(chunks), block_tokens=512, capacity_tokens=3_000_000
+    )
 
 
 @pytest.mark.parametrize(

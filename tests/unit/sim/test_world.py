@@ -22,6 +22,7 @@ from heteroscale.config.scenario import built_in_scenario, with_trace
 from heteroscale.config.scenario_sections import (
     BurstSection,
     ContentionName,
+    DecodeRoutingName,
     DriftSection,
     GeneratorSection,
     KvAdmissionName,
@@ -29,6 +30,7 @@ from heteroscale.config.scenario_sections import (
     LinkSection,
     NetworkSection,
     NodesSection,
+    PrefixCacheSection,
     RoutingName,
     ServingSection,
     StepSection,
@@ -47,7 +49,7 @@ from heteroscale.performance.roofline import Efficiency, Roofline
 from heteroscale.performance.table_file import shipped_tables, tables_text
 from heteroscale.sim.capacity import decode_capacity_rps, prefill_capacity_rps
 from heteroscale.sim.hardware import network_table, nodes_by_subcluster, uplink_fs_per_byte
-from heteroscale.sim.serving import KvAdmission, Routing, ServingOptions
+from heteroscale.sim.serving import KvAdmission, PrefixCache, Routing, ServingOptions
 from heteroscale.sim.speed import performance_model
 from heteroscale.sim.traffic import arrivals_of, planned_duration_s
 from heteroscale.sim.world import serving_options
@@ -341,3 +343,17 @@ def test_a_scenario_chooses_how_engines_serve() -> None:
         routing=Routing.POWER_OF_TWO, kv_admission=KvAdmission.GROW, cached_permille=140, seed=3
     )
     assert serving_options(small()) == ServingOptions(seed=3)
+
+
+def test_a_scenario_gives_prefill_instances_a_cache_and_routes_by_it() -> None:
+    chosen = ServingSection(
+        routing=RoutingName.PREFIX_AWARE,
+        decode_routing=DecodeRoutingName.TOPOLOGY_AWARE,
+        prefix_cache=PrefixCacheSection(capacity_tokens=9_000, block_tokens=16),
+    )
+    assert serving_options(small(serving=chosen)) == ServingOptions(
+        routing=Routing.PREFIX_AWARE,
+        decode_routing=Routing.TOPOLOGY_AWARE,
+        prefix_cache=PrefixCache(capacity_tokens=9_000, block_tokens=16),
+        seed=3,
+    )
