@@ -15,7 +15,17 @@ from heteroscale.cli.errors import exit_on_error, interrupted_by_sigterm
 from heteroscale.cli.root import app
 
 #: in the order of the help page; each is the module of the same name
-COMMANDS = ("simulate", "soak", "replay", "explain", "topology", "validate", "schema", "profile")
+COMMANDS = (
+    "simulate",
+    "soak",
+    "replay",
+    "explain",
+    "topology",
+    "place",
+    "validate",
+    "schema",
+    "profile",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +13,7 @@ from heteroscale.cli.root import app
 from heteroscale.config.inventory import NamedFault, load_inventory
 from heteroscale.config.inventory_text import inventory_text
 from heteroscale.config.label_presets import LABEL_PRESETS
+from heteroscale.config.wishes_text import wishes_text
 from heteroscale.entities.fleet import KnownFleet
 from heteroscale.errors import ConfigError, Problem
 from heteroscale.report.fleet_html import render_fleet
@@ -23,20 +24,18 @@ from heteroscale.workload.fleets import synthetic_fleet
 #: labels of a synthetic fleet
 _PRESET = "topograph"
 
+_DEPTH = (
+    "0 = the fleet, 1 = its sub-clusters, then level by level down to nodes."
+    " Default: as deep as reads at a glance."
+)
+
 
 @app.command()
 def topology(
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="Inventory (YAML or JSON).")
     ] = None,
-    depth: Annotated[
-        int | None,
-        typer.Option(
-            min=0,
-            help="0 = the fleet, 1 = its sub-clusters, then level by level down to nodes."
-            " Default: as deep as reads at a glance.",
-        ),
-    ] = None,
+    depth: Annotated[int | None, typer.Option(min=0, help=_DEPTH)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     html: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Write a picture: one HTML page.")
@@ -58,9 +57,13 @@ def topology(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Synthetic: write the inventory as JSON.")
     ] = None,
+    wishes: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Synthetic: write services and their wishes as JSON."),
+    ] = None,
 ) -> None:
     """Show an inventory as a tree with capacity, use and RDMA subgroups, and name its faults."""
-    _one_source(file, synthetic=synthetic, out=out)
+    _one_source(file, synthetic=synthetic, written={"--out": out, "--wishes": wishes})
     fleet: KnownFleet
     faults: Sequence[NamedFault] = ()
     if file is None:
@@ -73,11 +76,7 @@ def topology(
             unhealthy_share=unhealthy,
             services=services,
         )
-        made = synthetic_fleet(shape, LABEL_PRESETS[_PRESET])
-        fleet = made.known()
-        if out is not None:
-            text = inventory_text(_PRESET, made.records, made.instances)
-            out.write_text(text, encoding="utf-8")
+        fleet = _made_up(shape, out, wishes)
     else:
         read = load_inventory(file)
         fleet, faults = read.fleet, read.faults
@@ -92,7 +91,17 @@ def topology(
         print(line, file=sys.stderr)
 
 
-def _one_source(file: Path | None, *, synthetic: bool, out: Path | None) -> None:
+def _made_up(shape: FleetShape, out: Path | None, wishes: Path | None) -> KnownFleet:
+    """Return a synthetic fleet; write its inventory and the wishes of its services if asked to."""
+    made = synthetic_fleet(shape, LABEL_PRESETS[_PRESET])
+    if out is not None:
+        out.write_text(inventory_text(_PRESET, made.records, made.instances), encoding="utf-8")
+    if wishes is not None:
+        wishes.write_text(wishes_text(made.services, made.want()), encoding="utf-8")
+    return made.known()
+
+
+def _one_source(file: Path | None, *, synthetic: bool, written: Mapping[str, Path | None]) -> None:
     """Hold the command line to one fleet.
 
     Raises:
@@ -101,7 +110,10 @@ def _one_source(file: Path | None, *, synthetic: bool, out: Path | None) -> None
     problems: list[Problem] = []
     if (file is None) is not synthetic:
         problems.append(Problem(path="FILE", rule="is required, or --synthetic in its place"))
-    if out is not None and not synthetic:
-        problems.append(Problem(path="--out", rule="is for --synthetic only"))
+    problems += (
+        Problem(path=option, rule="is for --synthetic only")
+        for option, path in written.items()
+        if path is not None and not synthetic
+    )
     if problems:
         raise ConfigError(problems)

@@ -12,6 +12,7 @@ from heteroscale.cli.root import app
 from heteroscale.config.check import check_file
 from heteroscale.config.inventory import ReadInventory
 from heteroscale.config.metrics_sections import MetricsFile
+from heteroscale.config.wishes import Wishes
 from heteroscale.entities.service import FleetSpec
 from heteroscale.errors import ConfigError, Problem
 from heteroscale.sim.check import faults_of
@@ -21,10 +22,12 @@ from heteroscale.sim.check import faults_of
 def validate(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="Services, scenario, inventory or metrics files."),
+        typer.Argument(
+            metavar="FILE...", help="Services, wishes, scenario, inventory or metrics files."
+        ),
     ],
 ) -> None:
-    """Check services, scenario, inventory or metrics files and report every fault at once."""
+    """Check the files that a fleet is set up by, and report every fault at once."""
     problems: list[Problem] = []
     for file in files:
         try:
@@ -42,6 +45,10 @@ def _checked(file: Path) -> str:
         ConfigError: with every problem in the file.
     """
     held = check_file(file)
+    if isinstance(held, Wishes):
+        return (
+            f"{_counted(len(held.fleet.services), 'service')}, {_counted(len(held.want), 'wish')}"
+        )
     if isinstance(held, FleetSpec):
         return _counted(len(held.services), "service")
     if isinstance(held, ReadInventory):
@@ -56,4 +63,6 @@ def _checked(file: Path) -> str:
 
 
 def _counted(count: int, thing: str) -> str:
-    return f"1 {thing}" if count == 1 else f"{count:,} {thing}s"
+    return (
+        f"1 {thing}" if count == 1 else f"{count:,} {thing}{'es' if thing.endswith('sh') else 's'}"
+    )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from heteroscale.config.document import parse_document, read_text
+from heteroscale.config.document import parse_document, parse_json, read_text
 from heteroscale.config.inventory import ReadInventory, load_inventory
 from heteroscale.config.load import parse_fleet
 from heteroscale.config.metrics import parse_metrics
 from heteroscale.config.metrics_sections import MetricsFile
 from heteroscale.config.scenario import Scenario, parse_scenario
+from heteroscale.config.wishes import Wishes, load_wishes
 from heteroscale.entities.service import FleetSpec
 from heteroscale.errors import ConfigError
 
@@ -17,20 +18,21 @@ from heteroscale.errors import ConfigError
 _SCENARIO_KEYS = ("service", "traffic", "initial")
 
 
-def check_file(path: Path) -> FleetSpec | Scenario | ReadInventory | MetricsFile:
+def check_file(path: Path) -> FleetSpec | Wishes | Scenario | ReadInventory | MetricsFile:
     """Return what a faultless file holds; in an inventory every fault of a node is one.
 
     Raises:
         ConfigError: with every problem in the file, or because it is of no known kind.
     """
-    if path.suffix == ".json":
-        return _faultless(load_inventory(path))
     text = read_text(path)
-    document = parse_document(text, str(path))
+    read = parse_json if path.suffix == ".json" else parse_document
+    document = read(text, str(path))
     keys = document.value if isinstance(document.value, dict) else {}
     several = "services" in keys and "nodes" in keys
     if several or any(key in keys for key in _SCENARIO_KEYS):
         return parse_scenario(text, str(path), path.parent)
+    if "want" in keys:
+        return load_wishes(path)
     if "services" in keys:
         return parse_fleet(text, str(path))
     if "servers" in keys:

@@ -1,4 +1,4 @@
-"""YAML text as plain values plus the line of each: the only place that knows the YAML library.
+"""YAML and JSON text as plain values, plus the line of each: the only place that knows how to read.
 
 Plain scalars follow the YAML 1.2 core rules: `22:00`, `no` and `2025-06-02` are text, `1e-3` is a
 number. Tags are refused, so nothing but mappings, lists and scalars can be built.
@@ -6,7 +6,9 @@ number. Tags are refused, so nothing but mappings, lists and scalars can be buil
 
 from __future__ import annotations
 
+import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,12 +40,12 @@ _DEFAULT_TAGS = frozenset(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One YAML document: mappings as dict, lists as tuple."""
+    """One document: mappings as dict, lists as tuple."""
 
     #: as it is named in problems; None = text without a file
     file: str | None
     value: object
-    #: 1-based line of the key or list item of each value
+    #: 1-based line of the key or list item of each value; empty = not known
     lines: Mapping[Place, int]
     #: faults of the text itself that still left values to look at, e.g. a key written twice
     problems: tuple[Problem, ...] = ()
@@ -109,6 +111,44 @@ def parse_document(text: str, file: str | None) -> Document:
     reading = _Reading(file=file)
     value = reading.value(root, ())
     return Document(file=file, value=value, lines=reading.lines, problems=tuple(reading.problems))
+
+
+def parse_json(text: str, file: str | None) -> Document:
+    """Return the one mapping that a JSON text holds, without lines: large files are read fast.
+
+    Raises:
+        ConfigError: not JSON, or not a mapping.
+    """
+    problems: list[Problem] = []
+
+    def mapping(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = next(
+                key for key, times in Counter(key for key, _ in pairs).items() if times > 1
+            )
+            problems.append(Problem(path=twice, rule="is written twice", file=file))
+        return found
+
+    try:
+        value = _tuples(json.loads(text, object_pairs_hook=mapping))
+    except json.JSONDecodeError as error:
+        rule = f"must be valid JSON: {error.msg} (column {error.colno})"
+        raise _fault(file, rule, error.lineno) from error
+    except ValueError as error:
+        raise _fault(file, "must hold numbers of at most a few thousand digits") from error
+    except RecursionError as error:
+        raise _fault(file, f"must nest at most {MAX_DEPTH} levels deep") from error
+    if not isinstance(value, dict):
+        raise _fault(file, "must be a mapping of keys to values")
+    return Document(file=file, value=value, lines={}, problems=tuple(problems))
+
+
+def _tuples(value: object) -> object:
+    """Return a JSON value with its lists as tuples, which nothing can change."""
+    if isinstance(value, dict):
+        return {key: _tuples(child) for key, child in value.items()}
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _fault(file: str | None, rule: str, line: int | None = None) -> ConfigError:

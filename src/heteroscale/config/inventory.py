@@ -6,15 +6,13 @@ ConfigError; what is wrong with a node is a named fault beside the fleet.
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from heteroscale.config.document import Document, Place, parse_document, read_text
+from heteroscale.config.document import Document, Place, parse_document, parse_json, read_text
 from heteroscale.config.faults import problems_of
 from heteroscale.config.inventory_runs import StandingNode, instances_on, others_on, run_faults
 from heteroscale.config.inventory_sections import InventoryFile, NodeSection
@@ -66,7 +64,7 @@ def parse_inventory(text: str, file: str | None, *, is_json: bool = False) -> Re
     Raises:
         ConfigError: the text cannot be used at all.
     """
-    document = _json_document(text, file) if is_json else parse_document(text, file)
+    document = parse_json(text, file) if is_json else parse_document(text, file)
     faults: list[NamedFault] = []
     read, places = _sound_part(document, faults)
     switches = _switches(read, document)
@@ -91,46 +89,6 @@ def parse_inventory(text: str, file: str | None, *, is_json: bool = False) -> Re
         },
     )
     return ReadInventory(fleet=fleet, faults=tuple(sorted(faults, key=_file_order)))
-
-
-def _json_document(text: str, file: str | None) -> Document:
-    """Return a JSON text as a document without lines: large inventories are read fast.
-
-    Raises:
-        ConfigError: not JSON, or not a mapping.
-    """
-    problems: list[Problem] = []
-
-    def mapping(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            twice = next(
-                key for key, times in Counter(key for key, _ in pairs).items() if times > 1
-            )
-            problems.append(Problem(path=twice, rule="is written twice", file=file))
-        return found
-
-    try:
-        value = _tuples(json.loads(text, object_pairs_hook=mapping))
-    except json.JSONDecodeError as error:
-        rule = f"must be valid JSON: {error.msg} (column {error.colno})"
-        raise ConfigError([_whole(file, rule, error.lineno)]) from error
-    except RecursionError as error:
-        raise ConfigError([_whole(file, "must not nest so deep")]) from error
-    if not isinstance(value, dict):
-        raise ConfigError([_whole(file, "must be a mapping of keys to values")])
-    return Document(file=file, value=value, lines={}, problems=tuple(problems))
-
-
-def _whole(file: str | None, rule: str, line: int | None = None) -> Problem:
-    return Problem(path=file or "document", rule=rule, file=file, line=line)
-
-
-def _tuples(value: object) -> object:
-    """Return a JSON value with its lists as tuples, which nothing can change."""
-    if isinstance(value, dict):
-        return {key: _tuples(child) for key, child in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _sound_part(

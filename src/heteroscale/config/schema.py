@@ -9,6 +9,7 @@ from heteroscale.config.inventory_sections import InventoryFile
 from heteroscale.config.metrics_sections import MetricsFile
 from heteroscale.config.scenario_sections import FleetScenarioFile, ScenarioFile
 from heteroscale.config.services import ServicesFile
+from heteroscale.config.wishes import WishesFile
 from heteroscale.errors import ConfigError, Problem
 
 #: kind of file → its model
@@ -17,6 +18,7 @@ FILES: dict[str, type[Section]] = {
     "scenario": ScenarioFile,
     "fleet-scenario": FleetScenarioFile,
     "inventory": InventoryFile,
+    "wishes": WishesFile,
     "metrics": MetricsFile,
 }
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,17 @@ class SyntheticFleet:
     group_roles: tuple[GroupRole, ...]
     #: service → leaf role → capacity units wanted on top of what is there; whole units of the group
     more: Mapping[str, Mapping[RolePath, int]]
+
+    def want(self) -> Mapping[str, Mapping[RolePath, int]]:
+        """Return service → leaf role → capacity units wanted, those that are there included."""
+        there: Counter[tuple[str, RolePath]] = Counter()
+        for count in self.group_roles:
+            # each runs on its preferred accelerator, so an instance is a unit
+            there[count.service, count.role] += count.replicas
+        return {
+            service: {role: units + there[service, role] for role, units in roles.items()}
+            for service, roles in self.more.items()
+        }
 
     def known(self) -> KnownFleet:
         """Return what an inventory of it says."""

@@ -88,7 +88,7 @@ def test_every_fault_of_every_file_goes_to_stderr(
     )
 
 
-@pytest.mark.parametrize("kind", ["services", "scenario", "inventory"])
+@pytest.mark.parametrize("kind", ["services", "scenario", "inventory", "wishes"])
 def test_the_schema_is_printed(run: Run, kind: str) -> None:
     code, out, err = run("schema", kind)
     assert (code, err) == (0, "")
@@ -104,7 +104,7 @@ def test_the_reference_page_is_printed(run: Run) -> None:
 
 
 def test_there_is_no_other_kind_of_file(run: Run) -> None:
-    kinds = "services, scenario, fleet-scenario, inventory, metrics"
+    kinds = "services, scenario, fleet-scenario, inventory, wishes, metrics"
     assert run("schema", "fleet") == (2, "", f"kind: must be one of {kinds}, got 'fleet'\n")
 
 

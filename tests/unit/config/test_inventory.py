@@ -190,7 +190,14 @@ def test_a_malformed_node_does_not_hide_the_others() -> None:
     [
         pytest.param("{", "fleet.json:1: must be valid JSON: Expecting property", id="no JSON"),
         pytest.param("[]", "fleet.json: must be a mapping of keys to values", id="a list"),
-        pytest.param("[" * 100_000, "fleet.json: must not nest so deep", id="endless depth"),
+        pytest.param(
+            "[" * 100_000, "fleet.json: must nest at most 40 levels deep", id="endless depth"
+        ),
+        pytest.param(
+            '{"nodes": ' + "9" * 5000 + "}",
+            "fleet.json: must hold numbers of at most a few thousand digits",
+            id="a number without end",
+        ),
         pytest.param('{"nodes": []}', "nodes: must have at least 1 entry", id="no nodes"),
         pytest.param('{"nodes": 3}', "nodes: must be a list, got 3", id="nodes are a number"),
         pytest.param(

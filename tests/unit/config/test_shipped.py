@@ -119,7 +119,7 @@ def test_the_reference_page_is_up_to_date() -> None:
     assert written == reference(), "run `make docs`"
 
 
-@pytest.mark.parametrize("kind", ["services", "scenario", "fleet-scenario", "inventory"])
+@pytest.mark.parametrize("kind", ["services", "scenario", "fleet-scenario", "inventory", "wishes"])
 def test_every_key_of_the_schema_has_a_meaning_and_a_row_in_the_reference(kind: str) -> None:
     schema = json_schema(kind)
     page = reference()
@@ -134,7 +134,8 @@ def test_every_key_of_the_schema_has_a_meaning_and_a_row_in_the_reference(kind: 
 def test_no_schema_for_an_unknown_kind_of_file() -> None:
     with pytest.raises(
         ConfigError,
-        match="must be one of services, scenario, fleet-scenario, inventory, metrics, got 'fleet'",
+        match="must be one of services, scenario, fleet-scenario, inventory, wishes, metrics,"
+        " got 'fleet'",
     ):
         json_schema("fleet")
 

@@ -151,7 +151,8 @@
         pen.fillStyle = colour(domain.depth === 1 ? "ink" : "soft");
         const word = domain.subgroup > 0 ? " · " + WORDS[domain.subgroup] : "";
         const more = domain.depth === 1 ? " · " + plural(domain.count, "node") + (useKnown ? ", " + count(domain.free) + " GPUs free" : "") : word;
-        const named = domain.name + more;
+        const come = (domain.grants ?? []).reduce((sum, [, , replicas]) => sum + replicas, 0);
+        const named = domain.name + more + (come ? " · +" + count(come) : "");
         pen.font = (domain.depth === 1 ? "600 " : "") + size + "px system-ui, sans-serif";
         const room = w - 2 * PAD[domain.depth] * k;
         label(pen.measureText(named).width > room ? domain.name : named, x + PAD[domain.depth] * k, y + head * k * 0.5 + size * 0.5 + 1, room, size, domain.depth === 1);
