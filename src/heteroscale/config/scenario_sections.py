@@ -235,7 +235,9 @@ class LinkSection(Section):
     """A KV transfer over one network distance."""
 
     gb_per_s: Bandwidth = need("bandwidth, 10⁹ bytes/s")
-    latency_s: Annotated[float, Field(ge=0, le=60)] = need("time before the first byte")
+    latency_s: Annotated[float, Field(ge=0, le=60)] = need(
+        "time from the last byte's sending to its arrival; no uplink is busy with it"
+    )
 
 
 class ContentionName(StrEnum):

@@ -1,8 +1,9 @@
 """The event loop: lets one serving plane run until a time, and reads it there.
 
-Events happen in the order (time, kind, id): ends of decode runs, of prefill batches, of transfers,
-then arrivals. No float and no random draw comes near it. It returns early when Python must hand it
-arrivals or room; called again, it goes on as if it had never stopped.
+Events happen in the order (time, kind, id): ends of decode runs, of prefill batches, KV that has
+arrived, last bytes on shared uplinks, then requests that arrive. No float and no random draw comes
+near it. It returns early when Python must hand it arrivals or room; called again, it goes on as if
+it had never stopped.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from heteroscale.sim.kernel_decode import (
     time_of_steps,
 )
 from heteroscale.sim.kernel_heap import drop_event, take_slot
-from heteroscale.sim.kernel_links import leave_links, share_links
+from heteroscale.sim.kernel_links import end_sending
 from heteroscale.sim.kernel_measure import write_log
 from heteroscale.sim.kernel_prefill import (
     end_batch,
@@ -38,7 +39,6 @@ from heteroscale.sim.kernel_state import (
     G_CACHED,
     G_CHANGED,
     G_CLOSED,
-    G_CROWDED,
     G_EVENTS,
     G_FREE_SLOT,
     G_GROWS,
@@ -48,11 +48,11 @@ from heteroscale.sim.kernel_state import (
     G_MAX_BATCH,
     G_NEXT_ARRIVAL,
     G_NEXT_REQUEST,
+    G_NEXT_SENT,
     G_NOW,
     G_REFUSED,
     G_REFUSED_INPUT,
     G_REFUSED_OUTPUT,
-    G_SHARED,
     G_WAITING,
     I_BUSY,
     I_EXTRA,
@@ -75,18 +75,17 @@ from heteroscale.sim.kernel_state import (
     KIND_BATCH_END,
     KIND_BOUNDARY,
     KIND_SHIFT,
-    KIND_TRANSFER_END,
     LOG_ARRIVED,
     LOG_REFUSED,
     NEED_ARRIVALS,
     NEED_EVENTS,
     NEED_LOG,
     NEED_SLOTS,
+    NEVER,
     NONE,
     R_ARRIVAL,
     R_BLOCK,
     R_CACHED,
-    R_DUE,
     R_FIRST,
     R_INPUT,
     R_OUTPUT,
@@ -105,8 +104,6 @@ from heteroscale.sim.kernel_state import (
     V_WAITING,
     State,
 )
-
-NEVER = 1 << 62
 
 
 @inlined
@@ -169,18 +166,11 @@ def happen(state: State) -> None:
             scalars[G_NOW] = now
             end_run(state, key, now)
         return
+    scalars[G_NOW] = now
     if kind == KIND_BATCH_END:
-        scalars[G_NOW] = now
         end_batch(state, key - (KIND_BATCH_END << KIND_SHIFT), now)
     else:
-        request = key - (KIND_TRANSFER_END << KIND_SHIFT)
-        if state.slots[payload, R_DUE] != now or state.slots[payload, R_REQUEST] != request:
-            return
-        scalars[G_NOW] = now
-        leave_links(state, payload)
         end_transfer(state, payload, now)
-    if scalars[G_CROWDED] != 0:
-        share_links(state, now)
 
 
 @inlined
@@ -189,8 +179,7 @@ def lacks_room(state: State) -> int:
     scalars = state.scalars
     # A batch sends at most one transfer per request, and a request has at least one token.
     batch = min(scalars[G_BUDGET], scalars[G_LIVE]) + 4
-    # Each transfer under way may get a new end.
-    if scalars[G_EVENTS] + batch + scalars[G_SHARED] * scalars[G_LIVE] > state.events.shape[0]:
+    if scalars[G_EVENTS] + batch > state.events.shape[0]:
         return NEED_EVENTS
     rows = 2 * batch + 3 * scalars[G_MAX_BATCH]
     if scalars[G_LOGGING] != 0 and scalars[G_LOGGED] + rows > state.log.shape[0]:
@@ -206,7 +195,6 @@ def run(state: State, until: int) -> int:
         scalars[G_CHANGED] = 0
         place_waiting_prefill(state, scalars[G_NOW])
         place_waiting_decode(state, scalars[G_NOW])
-        share_links(state, scalars[G_NOW])
     while True:
         lacking = lacks_room(state)
         if lacking != DONE:
@@ -220,10 +208,14 @@ def run(state: State, until: int) -> int:
         event = NEVER
         if scalars[G_EVENTS] > 0:
             event = state.events[0, 0]
-        if min(event, arrival) > until:
+        sent = scalars[G_NEXT_SENT]
+        if min(event, sent, arrival) > until:
             scalars[G_NOW] = until
             return DONE
-        if event <= arrival:
+        if sent < event and sent <= arrival:
+            scalars[G_NOW] = sent
+            end_sending(state, sent)
+        elif event <= arrival:
             happen(state)
         elif scalars[G_FREE_SLOT] == NONE:
             return NEED_SLOTS

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from heteroscale.sim.kernel_links import leave_links, share_links
+from heteroscale.sim.kernel_bundles import add_transfer
+from heteroscale.sim.kernel_links import leave_uplinks
 from heteroscale.sim.kernel_measure import write_log
-from heteroscale.sim.kernel_memory import more_events, more_log
+from heteroscale.sim.kernel_memory import more_log
 from heteroscale.sim.kernel_prefill import wait_for_prefill
 from heteroscale.sim.kernel_route import wait_for_decode
 from heteroscale.sim.kernel_state import (
+    B_ROOT,
     G_CHANGED,
     G_DECODE_COUNT,
     G_DECODE_HEAD,
     G_EVENTS,
-    G_FLOWS,
     G_IN_TRANSFER,
     G_LOGGED,
     G_LOGGING,
@@ -33,8 +34,8 @@ from heteroscale.sim.kernel_state import (
     LOG_RESTARTED,
     NONE,
     PREFILL,
+    R_BUNDLE,
     R_DECODE,
-    R_DUE,
     R_FIRST,
     R_INPUT,
     R_NEXT,
@@ -72,9 +73,6 @@ def start_over(state: State, handle: int) -> State:
         wait_for_prefill(state, slot)
         scalars[G_WAITING] += 1
     scalars[G_CHANGED] = 1
-    if scalars[G_EVENTS] + scalars[G_FLOWS] > len(state.events):
-        state = more_events(state)
-    share_links(state, scalars[G_NOW])
     return state
 
 
@@ -106,29 +104,37 @@ def _take_transfers(state: State, handle: int, side: int) -> list[int]:
     """Take an instance's events out of the heap; return the requests of its transfers."""
     scalars = state.scalars
     events = state.events[: scalars[G_EVENTS]]
-    transfers = events[:, 1] >> KIND_SHIFT == KIND_TRANSFER_END
-    under_way = transfers.copy()
-    requests = state.slots[events[transfers, 2]]
-    under_way[transfers] = (requests[:, R_DUE] == events[transfers, 0]) & (
-        requests[:, R_REQUEST] == events[transfers, 1] - (KIND_TRANSFER_END << KIND_SHIFT)
-    )
-    moved = under_way.copy()
-    moved[under_way] = state.slots[events[under_way, 2], side] == handle
+    moved = events[:, 1] >> KIND_SHIFT == KIND_TRANSFER_END
+    moved[moved] = state.slots[events[moved, 2], side] == handle
+    taken: list[int] = events[moved, 2].tolist()
     own = [(kind << KIND_SHIFT) + handle for kind in (KIND_BOUNDARY, KIND_BATCH_END)]
-    # A transfer that was given the same end twice has two events.
-    taken: list[int] = np.unique(events[moved, 2]).tolist()
-    void = transfers & ~under_way
-    kept = events[~(moved | void | np.isin(events[:, 1], own))]
+    kept = events[~(moved | np.isin(events[:, 1], own))]
     # Sorted rows are a heap.
     state.events[: len(kept)] = kept[np.lexsort((kept[:, 1], kept[:, 0]))]
     scalars[G_EVENTS] = len(kept)
+    taken += _take_sending(state, handle, side)
     scalars[G_IN_TRANSFER] -= len(taken)
     for slot in taken:
-        leave_links(state, slot)
         request = state.slots[slot]
         if side == R_PREFILL:
             state.load[request[R_DECODE]] -= request[R_INPUT] + request[R_OUTPUT]
             state.instances[request[R_DECODE], I_OUTSTANDING] -= 1
         else:
             state.instances[request[R_PREFILL], I_OUTSTANDING] -= 1
+    return taken
+
+
+def _take_sending(state: State, handle: int, side: int) -> list[int]:
+    """Take an instance's transfers off their uplinks; return their requests."""
+    slots = state.slots
+    now = state.scalars[G_NOW]
+    mine = (slots[:, R_BUNDLE] != NONE) & (slots[:, side] == handle)
+    taken: list[int] = np.flatnonzero(mine).tolist()
+    for slot in taken:
+        bundle = slots[slot, R_BUNDLE]
+        slots[slot, R_BUNDLE] = NONE
+        state.bundles[bundle, B_ROOT] = NONE
+        for other in np.flatnonzero(slots[:, R_BUNDLE] == bundle).tolist():
+            add_transfer(state, bundle, other)
+        leave_uplinks(state, bundle, now)
     return taken

@@ -12,6 +12,7 @@ from heteroscale.sim.kernel_hash import LOW, mixed
 from heteroscale.sim.kernel_measure import BUCKETS, bucket_edges
 from heteroscale.sim.kernel_options import KvAdmission, Routing, ServingOptions
 from heteroscale.sim.kernel_state import (
+    B_COLUMNS,
     DECODE,
     G_BLOCK_TOKENS,
     G_BUDGET,
@@ -25,6 +26,7 @@ from heteroscale.sim.kernel_state import (
     G_GROWS,
     G_IN_ROTATION,
     G_LIVE,
+    G_NEXT_SENT,
     G_OVERLAP,
     G_PREFILL_HEAD,
     G_ROUTING,
@@ -45,9 +47,11 @@ from heteroscale.sim.kernel_state import (
     I_REDO2,
     I_ROLE,
     I_VERSION,
+    NEVER,
     NODE_COLUMNS,
     NONE,
     PREFILL,
+    R_BUNDLE,
     R_COLUMNS,
     R_NEXT,
     R_REQUEST,
@@ -67,6 +71,7 @@ def empty_state(network: tuple[tuple[int, ...], tuple[int, ...]], max_batch: int
     """Return a plane without instances at time 0; settings are still to be written."""
     scalars = np.zeros(G_COLUMNS, np.int64)
     scalars[[G_FREE_SLOT, G_PREFILL_HEAD, G_DECODE_HEAD]] = NONE
+    scalars[G_NEXT_SENT] = NEVER
     instances = np.zeros((INSTANCES, I_COLUMNS), np.int64)
     instances[:, I_ROLE] = NONE
     state = State(
@@ -83,9 +88,11 @@ def empty_state(network: tuple[tuple[int, ...], tuple[int, ...]], max_batch: int
         route=np.zeros((2, 0), np.int64),
         turn=np.zeros((2, 1), np.int64),
         network=np.array(network, np.int64),
-        uplinks=np.zeros((2, 3), np.int64),
-        links=np.zeros((INSTANCES, 3, 2), np.int64),
-        flows=np.zeros((0, 2), np.int64),
+        uplink_times=np.zeros((2, 3), np.int64),
+        uplinks=_empty_uplinks(INSTANCES),
+        bundles=np.zeros((0, B_COLUMNS), np.int64),
+        beside=np.zeros((0, 6, 2), np.int64),
+        soonest=np.zeros(0, np.int64),
         events=np.zeros((EVENTS, 3), np.int64),
         edges=bucket_edges(),
         ttft=np.zeros(BUCKETS, np.int64),
@@ -126,8 +133,8 @@ def write_options(state: State, options: ServingOptions) -> None:
                 f"uplink_fs_per_byte: each must be ≥ 1, got {options.uplink_fs_per_byte}"
             )
         scalars[G_SHARED] = 1
-        state.uplinks[0] = options.uplink_fs_per_byte
-        state.uplinks[1] = [state.network[1, 2 + level :].min() for level in range(3)]
+        state.uplink_times[0] = options.uplink_fs_per_byte
+        state.uplink_times[1] = [state.network[1, 2 + level :].min() for level in range(3)]
     scalars[G_GROWS] = list(KvAdmission).index(options.kv_admission)
 
 
@@ -153,10 +160,16 @@ def _larger(array: Int64Array, length: int) -> Int64Array:
     return larger
 
 
+def _empty_uplinks(count: int) -> Int64Array:
+    """Return the uplinks of so many domains of each level, without transfers."""
+    uplinks = np.zeros((count, 6, 2), np.int64)
+    uplinks[:, :, 1] = NONE
+    return uplinks
+
+
 def pushes_at_once(scalars: Int64Array) -> int:
     """Return the most events that one event can put into the heap."""
-    batch = int(min(scalars[G_BUDGET], scalars[G_LIVE])) + 4
-    return batch + int(scalars[G_SHARED] * scalars[G_LIVE])
+    return int(min(scalars[G_BUDGET], scalars[G_LIVE])) + 4
 
 
 def more_slots(state: State) -> State:
@@ -165,10 +178,17 @@ def more_slots(state: State) -> State:
     new = max(SLOTS, 2 * old)
     slots = _larger(state.slots, new)
     slots[old:, R_REQUEST] = NONE
+    slots[old:, R_BUNDLE] = NONE
     slots[old : new - 1, R_NEXT] = np.arange(old + 1, new)
     slots[new - 1, R_NEXT] = state.scalars[G_FREE_SLOT]
     state.scalars[G_FREE_SLOT] = old
-    return state._replace(slots=slots, flows=_larger(state.flows, new))
+    # Each bundle in use has a transfer.
+    return state._replace(
+        slots=slots,
+        bundles=_larger(state.bundles, new),
+        beside=_larger(state.beside, new),
+        soonest=np.concatenate((state.soonest, np.arange(old, new))),
+    )
 
 
 def more_events(state: State) -> State:
@@ -180,8 +200,7 @@ def more_events(state: State) -> State:
 def more_log(state: State) -> State:
     """Return the state with room for twice the log and for a batch of each role besides."""
     scalars = state.scalars
-    batch = int(min(scalars[G_BUDGET], scalars[G_LIVE])) + 4
-    rows = 2 * batch + 3 * state.finish.shape[1]
+    rows = 2 * pushes_at_once(scalars) + 3 * state.finish.shape[1]
     return state._replace(log=_larger(state.log, 2 * len(state.log) + rows))
 
 
@@ -195,7 +214,7 @@ def more_instances(state: State) -> State:
         load=_larger(state.load, 2 * old),
         weight=_larger(state.weight, 2 * old),
         finish=_larger(state.finish, 2 * old),
-        links=_larger(state.links, 2 * old),
+        uplinks=np.concatenate((state.uplinks, _empty_uplinks(old))),
         cache_table=_larger(state.cache_table, 2 * old),
         cache_nodes=_larger(state.cache_nodes, 2 * old),
         readings=_larger(state.readings, 2 * old),
@@ -304,7 +323,7 @@ def write_routes(state: State, rotation: Set[int]) -> State:
     scalars = state.scalars
     scalars[G_GROUPS] = groups
     scalars[G_IN_ROTATION] = start[PREFILL, groups]
-    room = int(scalars[G_EVENTS] + 2 * scalars[G_LIVE]) + len(instances)
+    room = int(scalars[G_EVENTS] + scalars[G_LIVE]) + len(instances)
     return state._replace(
         open_groups=np.flatnonzero(group_weight),
         credit=credit,

@@ -16,6 +16,8 @@ Int64Array = npt.NDArray[np.int64]
 Int32Array = npt.NDArray[np.int32]
 
 NONE = -1
+# A time that does not come.
+NEVER = 1 << 62
 PREFILL = 0
 DECODE = 1
 
@@ -26,11 +28,12 @@ POWER_OF_TWO = 2
 PREFIX_AWARE = 3
 TOPOLOGY_AWARE = 4
 
-# Directions of an uplink.
+# Directions of an uplink; a transfer crosses those of level l on its ways 2 · l + direction.
 OUTWARD = 0
 INWARD = 1
 
-# Kinds of events in the heap: their order at one instant. An arrival comes after all of them.
+# Kinds of events in the heap: their order at one instant. After all of them come the transfers
+# whose last byte is sent over shared uplinks, by request, and then an arrival.
 KIND_BOUNDARY = 0  # a run of decode steps ends; id = instance
 KIND_BATCH_END = 1  # a prefill batch ends; id = instance
 KIND_TRANSFER_END = 2  # a request's KV has arrived; id = request
@@ -102,9 +105,9 @@ G_ROUTING = 40
 G_SEED = 41  # mixed already
 G_GROWS = 42
 G_SHARED = 43  # whether uplinks are shared
-# Transfers that cross uplinks, and whether one's rate may have changed.
-G_FLOWS = 44
-G_CROWDED = 45
+# Bundles of transfers on shared uplinks, and when the next of their transfers has sent all.
+G_BUNDLES = 44
+G_NEXT_SENT = 45
 G_OVERLAP = 46  # share of a transfer's bytes that prefill hides at most, thousandths
 G_CACHED = 47  # share of each input that is cached, thousandths
 # Co-located serving: whether prompts are cut into chunks, and the time from a request's arrival to
@@ -130,16 +133,26 @@ R_DECODE = 7
 R_DONE = 8  # tokens generated when it last waited for decode: 1, or more after a preemption
 R_LAST = 9  # time of the last of these
 R_ORDER = 10  # number of its joining
-R_LEFT = 11  # transfer: bytes still to send at …
-R_SINCE = 12  # … this time, which is in the future while the first byte is under way,
-R_SLOW = 13  # at this time per byte, fs
-R_DUE = 14  # end of the transfer; −1 = none is under way. An event at another time is void
-R_FLOW = 15  # position among the transfers that cross uplinks; −1 = crosses none
-R_CACHED = 16  # input tokens whose KV the prefill instance has already
-R_COMPUTED = 17  # co-located: tokens of the prompt whose KV is there when the step ends
-R_BLOCK = 18  # where its blocks begin in `blocks`; −1 = they are not known or not looked for
-R_BLOCK_COUNT = 19  # whole ones
-R_COLUMNS = 20
+R_BUNDLE = 11  # bundle in which it sends its KV over shared uplinks; −1 = it does not
+R_MARK = 12  # what that bundle has sent for each of its transfers when this one ends, bytes
+R_LEFT = 13  # children in the bundle's heap of marks; −1 = none
+R_RIGHT = 14
+R_CACHED = 15  # input tokens whose KV the prefill instance has already
+R_COMPUTED = 16  # co-located: tokens of the prompt whose KV is there when the step ends
+R_BLOCK = 17  # where its blocks begin in `blocks`; −1 = they are not known or not looked for
+R_BLOCK_COUNT = 18  # whole ones
+R_COLUMNS = 19
+
+# Columns of `bundles`.
+B_ROOT = 0  # slot of the transfer that ends next; −1 = it has none
+B_SENT = 1  # bytes sent for each of its transfers, had it been there from the start, until …
+B_SINCE = 2  # … this time
+B_SLOW = 3  # time per byte from then on, fs
+B_DUE = 4  # when its next transfer has sent all
+B_AT = 5  # position in `soonest`
+B_FAR = 6  # distance between its ends
+B_UPLINK = 7  # six columns: number of the domain whose uplink it crosses, by way
+B_COLUMNS = 13
 
 # Columns of `instances`.
 I_ROLE = 0  # −1 = no instance has this handle
@@ -237,11 +250,14 @@ class State(NamedTuple):
     #: [(latency, fs per byte), distance]
     network: Int64Array
     #: [(fs per byte, that of the fastest transfer that crosses it), level S0 to S2]
+    uplink_times: Int64Array
+    #: [number of the domain, way, (transfers that cross its uplink, the first of their bundles)]
     uplinks: Int64Array
-    #: [number of the domain, level, direction]: transfers that cross it
-    links: Int64Array
-    #: [position, (slot, distance)]: transfers that cross uplinks, in no order
-    flows: Int64Array
+    #: [bundle, column]; [bundle, way, (next, former)]: the bundles of each uplink, linked
+    bundles: Int64Array
+    beside: Int64Array
+    #: [position]: bundles in use, a heap by their next ends; then those that are free
+    soonest: Int64Array
     #: [position, (time, kind and id, version or slot)]: the heap of events
     events: Int64Array
     #: lower edges of the buckets, and counts by bucket

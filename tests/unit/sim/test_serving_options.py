@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from heteroscale.errors import InvariantViolation
 from heteroscale.sim.serving import KvAdmission, Routing, Serving, ServingOptions
+from heteroscale.workload.arrivals import ArrivalChunk
 from tests.unit.sim.test_serving import (
     HERE,
     MS,
@@ -21,6 +23,8 @@ from tests.unit.sim.test_serving import (
 )
 
 FIRST_TOKEN, KV_ARRIVED, JOINED, PREEMPTED = 2, 3, 4, 7
+# Over any distance, for a transfer alone.
+PS_PER_BYTE = MS // 1_000
 
 
 def handles_of(serving: Serving, kind: int) -> list[int]:
@@ -100,22 +104,40 @@ def test_reserved_kv_never_preempts() -> None:
     assert handles_of(serving, JOINED) == [1, 1]
 
 
-def test_two_transfers_share_an_uplink_until_one_has_arrived() -> None:
-    # 1 ms a token alone; the uplink takes 0.75 ms a token, so two get 1.5 ms each.
+def two_senders() -> Serving:
+    """Return a plane whose KV takes 1 ms a token alone and 0.75 ms over the one shared uplink."""
     shared = (3 * MS // 4, 1, 1)
     serving = plane(options=ServingOptions(uplink_fs_per_byte=shared))
-    for node, rack in ((0, 0), (1, 0)):
-        place = (0, 0, 0, rack, node)
+    for node in (0, 1):
+        place = (0, 0, 0, 0, node)
         serving.add_instance("prefill", SPEED, group=0, location=place, in_rotation=True)
     serving.add_instance("decode", SPEED, group=0, location=(0, 0, 0, 1, 2), in_rotation=True)
-    given_all(serving, (0, 10, 2), (0, 20, 2))
+    return serving
+
+
+def kv_arrivals_ps(serving: Serving) -> list[int]:
+    """Return when KV arrived, in that order."""
+    return [row[0] for row in serving.event_log().tolist() if row[1] == KV_ARRIVED]
+
+
+def test_two_transfers_share_an_uplink_until_one_has_sent_its_last_byte() -> None:
+    serving = given_all(two_senders(), (0, 13, 2), (0, 20, 2))
     serving.advance(1_000 * MS)
-    # Prefilled at 20 and 30; the first byte takes 5. By 30 the first has sent 5 of 10 tokens, and
-    # its other 5 take 7.5: until 37.5. From 35 on the second sends 2.5 ÷ 1.5 tokens, then alone.
-    arrived = [row[0] for row in serving.event_log().tolist() if row[1] == KV_ARRIVED]
-    sent_bytes = 1_666
-    until_ps = 37_500 * MS // 1_000
-    assert arrived == [until_ps, until_ps + (20_000 - sent_bytes) * MS // 1_000]
+    # Prefilled at 23 and 30. By 30 the first has sent 7 tokens; side by side each takes 1.5 ms a
+    # token, so its last byte leaves at 39. Of the second's 20 tokens 14 are left then, until 53.
+    # The latency of 5 comes after the last byte and keeps no uplink busy.
+    assert kv_arrivals_ps(serving) == [44 * MS, 58 * MS]
+
+
+def test_a_byte_under_way_starts_again_when_another_transfer_joins() -> None:
+    serving = two_senders()
+    third = PS_PER_BYTE // 3
+    rows = ((0, 13, 2), (third, 20, 2))
+    arrival_ps, inputs, outputs = np.array(rows, np.int64).T
+    serving.feed(ArrivalChunk(arrival_ps=arrival_ps, input_tokens=inputs, output_tokens=outputs))
+    serving.close_arrivals()
+    serving.advance(1_000 * MS)
+    assert kv_arrivals_ps(serving) == [44 * MS + third, 58 * MS + third]
 
 
 def test_uplinks_wide_enough_change_nothing() -> None:

@@ -24,6 +24,7 @@ from tests.unit.sim.twin_parts import (
     PREEMPTED,
     REFUSED,
     RESTARTED,
+    SENT,
     STEP_END,
     TRANSFER_END,
     Location,
@@ -79,18 +80,13 @@ class Twin(TwinLinks, TwinReading):
         owed = [*gone.waiting, *gone.batch]
         owed += [request for request in self.waiting_decode if request.source is gone]
         self.waiting_decode = [r for r in self.waiting_decode if r.source is not gone]
-        kept = []
-        for event in self.events:
-            _, kind, _, subject = event
-            if isinstance(subject, Request) and kind == TRANSFER_END:
-                if gone in (subject.source, subject.sink):
-                    owed.append(subject)
-                    self.forget_transfer(subject)
-                    continue
-            elif subject is gone:
-                continue
-            kept.append(event)
-        self.events = kept
+        moving = [e[3] for e in self.events if e[1] in (TRANSFER_END, SENT)]
+        for request in moving:
+            assert isinstance(request, Request)
+            if gone in (request.source, request.sink):
+                owed.append(request)
+                self.give_up_transfer(request)
+        self.events = [event for event in self.events if event[3] is not gone]
         heapq.heapify(self.events)
         for request in sorted(owed, key=lambda r: r.number):
             request.first = request.source = request.sink = None
@@ -98,7 +94,6 @@ class Twin(TwinLinks, TwinReading):
             self.note(RESTARTED, request, gone)
             self.waiting_prefill.append(request)
         self.changed = True
-        self.share_uplinks()
 
     def feed(
         self, arrivals: list[tuple[int, int, int]], blocks: Sequence[tuple[int, ...]] = ()
@@ -117,19 +112,19 @@ class Twin(TwinLinks, TwinReading):
                 if not self.rotated(True, group):
                     self.credit[group] = 0
             self.place_waiting()
-            self.share_uplinks()
         while self.events and self.events[0][0] <= until:
             self.now, kind, _, subject = heapq.heappop(self.events)
             if isinstance(subject, Request):
                 if kind == ARRIVAL:
                     self.arrive(subject)
+                elif kind == SENT:
+                    self.end_sending(subject)
                 else:
                     self.end_transfer(subject)
             elif kind == BATCH_END:
                 self.end_batch(subject)
             else:
                 self.end_step(subject)
-            self.share_uplinks()
         self.now = until
 
     # Routing.
@@ -313,7 +308,6 @@ class Twin(TwinLinks, TwinReading):
         assert request.source is not None
         assert request.sink is not None
         self.in_transfer -= 1
-        self.crossing = [other for other in self.crossing if other is not request]
         request.source.outstanding -= 1
         self.note(KV_ARRIVED, request, request.sink)
         request.sink.waiting.append(request)

@@ -1,10 +1,11 @@
-"""The twin's transfers: every uplink is looked at again after each event."""
+"""The twin's transfers: every uplink is looked at again after each change."""
 
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 
-from tests.unit.sim.twin_parts import TRANSFER_END, Request, TwinInstance, apart
+from tests.unit.sim.twin_parts import SENT, TRANSFER_END, Request, TwinInstance, apart
 from tests.unit.sim.twin_plane import TwinPlane
 
 
@@ -14,13 +15,13 @@ class TwinLinks(TwinPlane):
     ) -> None:
         far = apart(source, sink)
         request.left = request.inputs * source.speed.kv_bytes_per_token
-        request.since = self.now + self.network.latency_ps[far]
-        request.slow = 0
-        request.alone = self.network.fs_per_byte[far]
-        sent = request.left * self.options.overlap_permille // 1000
+        request.since = self.now
+        request.latency = self.network.latency_ps[far]
+        request.alone = request.slow = self.network.fs_per_byte[far]
+        ahead = request.left * self.options.overlap_permille // 1000
         if request.alone > 0:
-            sent = min(sent, prefilled_in * 1000 // request.alone)
-        request.left -= sent
+            ahead = min(ahead, prefilled_in * 1000 // request.alone)
+        request.left -= ahead
         request.uplinks = [
             (way, end.location[:depth])
             for way, end in (("out", source), ("in", sink))
@@ -29,40 +30,56 @@ class TwinLinks(TwinPlane):
         ]
         if self.options.uplink_fs_per_byte is not None and request.uplinks:
             self.crossing.append(request)
+            self.share_uplinks(request)
         else:
-            self.end_at(request, request.alone)
+            self.arrive_at(request, self.last_byte_at(request) + request.latency)
 
-    def end_at(self, request: Request, slow: int) -> None:
-        """Let a transfer go on at a time per byte."""
-        if slow == request.slow and slow > 0:
-            return
-        if self.now > request.since:
-            sent = (self.now - request.since) * 1000 // request.slow
-            request.left = max(0, request.left - sent)
-            request.since = self.now
-            self.slowed += slow > request.slow
-        request.slow = slow
-        self.events = [e for e in self.events if e[1] != TRANSFER_END or e[3] is not request]
-        heapq.heapify(self.events)
-        due = request.since - (-request.left * slow // 1000)
-        heapq.heappush(self.events, (due, TRANSFER_END, request.number, request))
+    @staticmethod
+    def last_byte_at(request: Request) -> int:
+        return request.since - (-max(0, request.left) * request.slow // 1000)
 
-    def share_uplinks(self) -> None:
-        """Give every transfer an equal share of each uplink that it crosses."""
-        if self.options.uplink_fs_per_byte is None:
-            return
-        crossed = [uplink for request in self.crossing for uplink in request.uplinks]
+    def arrive_at(self, request: Request, time: int) -> None:
+        heapq.heappush(self.events, (time, TRANSFER_END, request.number, request))
+
+    def share_uplinks(self, changed: Request) -> None:
+        """Give every transfer an equal share of each uplink that it crosses.
+
+        A byte under way starts again where the rate changes, and where the transfer that has
+        joined or left goes the same way.
+        """
+        assert self.options.uplink_fs_per_byte is not None
+        crossed = Counter(uplink for request in self.crossing for uplink in request.uplinks)
         for request in self.crossing:
             shares = [
-                crossed.count(uplink) * self.options.uplink_fs_per_byte[4 - len(uplink[1])]
+                crossed[uplink] * self.options.uplink_fs_per_byte[4 - len(uplink[1])]
                 for uplink in request.uplinks
             ]
-            self.end_at(request, max(request.alone, *shares))
+            slow = max(request.alone, *shares)
+            if slow == request.slow and request.uplinks != changed.uplinks:
+                continue
+            if self.now > request.since:
+                request.left -= (self.now - request.since) * 1000 // request.slow
+                request.since = self.now
+            self.slowed += slow > request.slow
+            request.slow = slow
+            self.events = [e for e in self.events if e[1] != SENT or e[3] is not request]
+            heapq.heapify(self.events)
+            sent = self.last_byte_at(request)
+            heapq.heappush(self.events, (sent, SENT, request.number, request))
 
-    def forget_transfer(self, request: Request) -> None:
+    def end_sending(self, request: Request) -> None:
+        self.crossing.remove(request)
+        self.share_uplinks(request)
+        self.arrive_at(request, self.now + request.latency)
+
+    def give_up_transfer(self, request: Request) -> None:
         assert request.source is not None
         assert request.sink is not None
-        self.crossing = [other for other in self.crossing if other is not request]
+        self.events = [e for e in self.events if e[3] is not request]
+        heapq.heapify(self.events)
+        if request in self.crossing:
+            self.crossing.remove(request)
+            self.share_uplinks(request)
         self.in_transfer -= 1
         request.source.outstanding -= 1
         request.sink.outstanding -= 1

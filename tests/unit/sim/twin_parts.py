@@ -11,7 +11,7 @@ from tests.unit.sim.twin_cache import TwinCache
 Location = tuple[int, int, int, int, int]
 LogRow = tuple[int, int, int, int]
 
-STEP_END, BATCH_END, TRANSFER_END, ARRIVAL = range(4)
+STEP_END, BATCH_END, TRANSFER_END, SENT, ARRIVAL = range(5)
 ARRIVED, REFUSED, FIRST_TOKEN, KV_ARRIVED, JOINED, FINISHED, RESTARTED, PREEMPTED = range(8)
 
 
@@ -28,11 +28,13 @@ class Request:
     generated: int = 0
     source: TwinInstance | None = None
     sink: TwinInstance | None = None
-    # A transfer: bytes left at a time, time per byte, its own time per byte, uplinks on its way.
+    # A transfer: bytes left at a time, time per byte, its own time per byte, time from the last
+    # byte's sending to its arrival, uplinks on the way: the same ones from one S0 to one other.
     left: int = 0
     since: int = 0
     slow: int = 0
     alone: int = 0
+    latency: int = 0
     uplinks: list[tuple[str, Location | tuple[int, ...]]] = field(default_factory=list)
 
     @property
