@@ -7,7 +7,7 @@ queue. It returns early when Python must hand it arrivals or room; called again,
 from __future__ import annotations
 
 from heteroscale.sim.jit import inlined, njit
-from heteroscale.sim.kernel import NEVER, admit
+from heteroscale.sim.kernel import admit
 from heteroscale.sim.kernel_choice import choose_instance
 from heteroscale.sim.kernel_decode import steps_within, time_of_steps
 from heteroscale.sim.kernel_heap import drop_event
@@ -50,6 +50,7 @@ from heteroscale.sim.kernel_state import (
     NEED_EVENTS,
     NEED_LOG,
     NEED_SLOTS,
+    NEVER,
     NONE,
     V_BUSY,
     V_CAPACITY,
