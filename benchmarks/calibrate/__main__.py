@@ -7,11 +7,12 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 
-from benchmarks.calibrate import splitwise
+from benchmarks.calibrate import splitwise, vllm
 
 #: name → a check: it prints its tables and returns its summary, `passed` among it
 CHECKS: Mapping[str, Callable[[], Mapping[str, object]]] = {
     "splitwise": splitwise.check,
+    "vllm": vllm.check,
 }
 
 

@@ -74,6 +74,7 @@ def engine_settings(draw: st.DrawFn) -> EngineSettings:
         max_sequences=most,
         chunked_prefill=draw(st.booleans()),
         ingress_ps=draw(st.one_of(st.just(0), st.integers(0, 20 * MS))),
+        schedules_ahead=draw(st.booleans()),
     )
 
 

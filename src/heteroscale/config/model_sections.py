@@ -77,7 +77,7 @@ class ModelShapeSection(Section):
 class EfficiencySection(Section):
     """What engines reach of the data sheet; null = the roofline's own figure.
 
-    Beside measured times only host_s, sequence_s and the occupancies have a say.
+    Beside measured times only host_s, sequence_s, mixed_overlap and the occupancies have a say.
     """
 
     compute: Reached | None = optional(None, "share of the FLOP/s")
@@ -89,6 +89,10 @@ class EfficiencySection(Section):
     all_reduce_s: HostTime | None = optional(None, "one small all-reduce")
     host_s: HostTime | None = optional(None, "host work of a batch or step, no kernel running")
     sequence_s: HostTime | None = optional(None, "cost of each sequence of a decode step")
+    mixed_overlap: Part | None = optional(
+        None,
+        "share of the shorter of reading weights and multiplying prompts that hides, co-located",
+    )
     memory: Part | None = optional(None, "share of GPU memory for weights and KV")
     prefill_occupancy: Part | None = optional(None, "SM activity ÷ utilization of prefill")
     decode_occupancy: Part | None = optional(None, "SM activity ÷ utilization of decode")

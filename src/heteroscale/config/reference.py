@@ -66,8 +66,8 @@ _SCENARIO_RULES = """\
   roles inside; `fleet.levels` has three entries (the simulated switches S0, S1, S2).
 - `traffic` and `model.shape.attention` have exactly one of their keys, `model` exactly one of
   `name`, `shape`, `table` and `profile`.
-- With `model.table` and `model.profile` only `host_s`, `sequence_s` and the occupancies of
-  `efficiency` may be set. `model.profile_of` stands beside NVIDIA's profiles only.
+- With `model.table` and `model.profile` only `host_s`, `sequence_s`, `mixed_overlap` and the
+  occupancies of `efficiency` may be set. `model.profile_of` stands beside NVIDIA's profiles only.
 - What is measured must hold the largest batches: `serving.prefill_token_budget` and
   `serving.decode_max_batch` (checked when the run starts, for the instances it uses).
 - `traffic.generator` needs `duration_s`, and without a preset also `rate_rps`, `input` and

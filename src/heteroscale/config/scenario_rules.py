@@ -20,7 +20,13 @@ from heteroscale.entities.service import Stage
 _TRAFFIC = ("rate_curve", "trace", "generator")
 _MODEL = ("name", "shape", "table", "profile")
 #: of efficiency, what measured times do not already hold
-_BESIDE_TIMES = ("host_s", "sequence_s", "prefill_occupancy", "decode_occupancy")
+_BESIDE_TIMES = (
+    "host_s",
+    "sequence_s",
+    "mixed_overlap",
+    "prefill_occupancy",
+    "decode_occupancy",
+)
 #: S0, S1 and S2 of the simulated network
 _LEVELS = 3
 _GPUS_PER_NODE_DEFAULT = 8

@@ -21,6 +21,11 @@ class StepCoefficients:
     prefill_per_token2_ps: int
     #: what the engine does once for each request besides
     prefill_per_request_ps: int = 0
+    #: of a step that decodes and computes prompts too: up to so many tokens, sequences and prompts
+    #: together, are multiplied while the weights are read, and a prompt's token among them takes so
+    #: much less than prefill_per_token
+    hidden_tokens: int = 0
+    hidden_per_token_ps: int = 0
     decode_base_ps: int
     decode_per_sequence_ps: int
     decode_per_kv_token_ps: int

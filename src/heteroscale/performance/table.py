@@ -130,7 +130,10 @@ class LatencyTable:
             prefill[0] += host_ps
             decode[0] += host_ps
             decode[1] += sequence_ps
+        host_of_step_ps = min(host_ps, decode[0])
         return StepCoefficients(
+            hidden_tokens=(decode[0] - host_of_step_ps) // max(1, prefill[1]),
+            hidden_per_token_ps=round(prefill[1] * efficiency.mixed_overlap),
             prefill_base_ps=prefill[0],
             prefill_per_token_ps=prefill[1],
             prefill_per_token2_ps=prefill[2],
@@ -138,7 +141,7 @@ class LatencyTable:
             decode_per_sequence_ps=decode[1],
             decode_per_kv_token_ps=decode[2],
             prefill_host_ps=min(host_ps, prefill[0]),
-            decode_host_ps=min(host_ps, decode[0]),
+            decode_host_ps=host_of_step_ps,
             kv_capacity_tokens=self.kv_capacity_tokens,
             kv_bytes_per_token=self.kv_bytes_per_token,
             prefill_occupancy=efficiency.prefill_occupancy,

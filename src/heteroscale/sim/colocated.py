@@ -24,6 +24,7 @@ from heteroscale.sim.kernel_options import ServingOptions
 from heteroscale.sim.kernel_reading import instance_counters, tally
 from heteroscale.sim.kernel_state import (
     DECODE,
+    G_AHEAD,
     G_ARRIVED,
     G_ATTAINED,
     G_BUDGET,
@@ -64,6 +65,9 @@ class EngineSettings:
     #: time from a request's arrival to an engine's queue (transport, tokenizing), which keeps
     #: nobody else waiting; it counts towards the time to first token
     ingress_ps: int = 0
+    #: whether the next step is made up when one starts, not when it ends: then a request that comes
+    #: during a step is in the one after the next at the earliest
+    schedules_ahead: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +144,7 @@ class ColocatedServing(Plane):
         scalars[G_MAX_BATCH] = settings.max_sequences
         scalars[G_CHUNKED] = int(settings.chunked_prefill)
         scalars[G_INGRESS] = settings.ingress_ps
+        scalars[G_AHEAD] = int(settings.schedules_ahead)
         scalars[G_LIMIT] = admission_limit
         scalars[G_IN_ROTATION] = len(engines)
         scalars[G_SLO_TTFT] = slo_ttft_ps

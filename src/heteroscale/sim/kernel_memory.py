@@ -35,6 +35,8 @@ from heteroscale.sim.kernel_state import (
     I_BASE,
     I_COLUMNS,
     I_GROUP,
+    I_HIDDEN,
+    I_HIDDEN_TOKENS,
     I_HOST,
     I_KV_BYTES,
     I_KV_CAPACITY,
@@ -277,6 +279,8 @@ def write_instance(
     row[I_KV_BYTES] = coefficients.kv_bytes_per_token
     row[I_REDO] = coefficients.prefill_per_token_ps
     row[I_REDO2] = coefficients.prefill_per_token2_ps
+    row[I_HIDDEN_TOKENS] = coefficients.hidden_tokens
+    row[I_HIDDEN] = coefficients.hidden_per_token_ps
     state.load[handle] = 0
     state.weight[handle] = capacity
 

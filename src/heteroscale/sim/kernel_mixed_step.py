@@ -3,7 +3,8 @@
 A step gives one token to every decoding sequence and computes prompts, or chunks of them, with what
 is left of the token budget; at its end each prompt that is complete has its next token and decodes
 from then on. Steps without prompts are taken at once, as `kernel_decode` does it; a request that
-may join cuts such a run at the end of the step under way.
+may join cuts such a run at the end of the step under way, or of the next where steps are made up
+ahead.
 
 KV of a whole prompt and of the token it ends with is claimed when its first chunk is. So only
 decoding can outgrow the KV: the newest is preempted then, a prompt under way before all others.
@@ -23,10 +24,12 @@ from heteroscale.sim.kernel_heap import push_finish, queue_slot, queue_slot_firs
 from heteroscale.sim.kernel_measure import bucket_of, count_ramp, write_log
 from heteroscale.sim.kernel_requests import complete
 from heteroscale.sim.kernel_state import (
+    G_AHEAD,
     G_BUDGET,
     G_CHUNKED,
     G_FIRST_TOKENS,
     G_GROWS,
+    G_INGRESS,
     G_JOINS,
     G_MAX_BATCH,
     G_PREEMPTED,
@@ -41,6 +44,8 @@ from heteroscale.sim.kernel_state import (
     I_EXTRA,
     I_GROWTH,
     I_HELD,
+    I_HIDDEN,
+    I_HIDDEN_TOKENS,
     I_HOST,
     I_HOST_TIME,
     I_JOINERS,
@@ -56,6 +61,7 @@ from heteroscale.sim.kernel_state import (
     I_REDO2,
     I_RESERVED,
     I_RUNNING,
+    I_SCHEDULED,
     I_START,
     I_STEP,
     I_STEP_TIME,
@@ -95,6 +101,13 @@ def can_join(state: State, i: int, slot: int, steps: int, prompts: int) -> bool:
         return bool(held + needed <= instance[I_KV_CAPACITY])
     reserved = instance[I_RESERVED] + request[R_INPUT] + request[R_OUTPUT]
     return bool(reserved <= instance[I_KV_CAPACITY])
+
+
+@inlined
+def came_in_time(state: State, i: int, slot: int) -> bool:
+    """Tell whether a request was there when the next step was made up."""
+    queued = state.slots[slot, R_ARRIVAL] + state.scalars[G_INGRESS]
+    return bool(queued <= state.instances[i, I_SCHEDULED])
 
 
 @inlined
@@ -167,7 +180,7 @@ def next_prompt(state: State, i: int, prompts: int, left: int, now: int) -> int:
             return NONE
     elif prompts > 0 and whole > left:
         return NONE
-    if not can_join(state, i, slot, 0, prompts):
+    if not came_in_time(state, i, slot) or not can_join(state, i, slot, 0, prompts):
         return NONE
     return take_head(state, i, now)
 
@@ -205,8 +218,10 @@ def fill_step(state: State, i: int, now: int) -> None:
         prompts += 1
     instances[i, I_JOINERS] = prompts
     instances[i, I_CHUNK] = tokens
+    hidden = min(tokens, max(0, instances[i, I_HIDDEN_TOKENS] - instances[i, I_RUNNING]))
     instances[i, I_EXTRA] = (
         instances[i, I_REDO] * tokens
+        - instances[i, I_HIDDEN] * hidden
         + instances[i, I_REDO2] * pairs
         + instances[i, I_PER_REQUEST] * complete_ones
     )
@@ -226,6 +241,10 @@ def start_steps(state: State, i: int, now: int) -> None:
         if running == 0:
             return
         steps = state.finish[i, 0, 0] - instances[i, I_STEP]
+        if instances[i, I_QUEUED] > 0:
+            head = instances[i, I_QUEUE_HEAD]
+            if not came_in_time(state, i, head) and can_join(state, i, head, 1, 0):
+                steps = 1
         if grows:
             free = instances[i, I_KV_CAPACITY] - instances[i, I_HELD] - instances[i, I_CLAIMED]
             steps = min(steps, free // running)
@@ -295,7 +314,8 @@ def end_steps(state: State, i: int, now: int) -> None:
     """Close a run: the finished leave, complete prompts have their token, the next run starts."""
     slots = state.slots
     instances = state.instances
-    count_mixed(state, i, instances[i, I_STEPS])
+    steps = instances[i, I_STEPS]
+    count_mixed(state, i, steps)
     leave_batch(state, i, now)
     slot = instances[i, I_BATCH_HEAD]
     for _ in range(instances[i, I_JOINERS]):
@@ -305,6 +325,13 @@ def end_steps(state: State, i: int, now: int) -> None:
         else:
             instances[i, I_PARTIAL] = slot
         slot = following
+    instances[i, I_SCHEDULED] = now
+    # A step that would be empty is not made up ahead.
+    if state.scalars[G_AHEAD] != 0 and (
+        instances[i, I_RUNNING] > 0 or instances[i, I_PARTIAL] != NONE
+    ):
+        last = instances[i, I_STEP_TIME] + instances[i, I_EXTRA]
+        instances[i, I_SCHEDULED] -= last + instances[i, I_GROWTH] * (steps - 1)
     start_steps(state, i, now)
 
 
@@ -320,6 +347,7 @@ def queue_request(state: State, i: int, slot: int, now: int) -> None:
     queue_slot(slots, instances, i, slot)
     running = instances[i, I_RUNNING]
     if running + instances[i, I_JOINERS] == 0:
+        instances[i, I_SCHEDULED] = now
         start_steps(state, i, now)
         return
     if instances[i, I_QUEUED] > 1 or instances[i, I_JOINERS] > 0:
@@ -327,6 +355,7 @@ def queue_request(state: State, i: int, slot: int, now: int) -> None:
     first = instances[i, I_STEP_TIME]
     elapsed = now - instances[i, I_START]
     upto = 1 + steps_within(first, instances[i, I_GROWTH], instances[i, I_STEPS], elapsed)
+    upto += state.scalars[G_AHEAD]
     if upto < instances[i, I_STEPS] and can_join(state, i, slot, upto, 0):
         instances[i, I_STEPS] = upto
         push_boundary(state, i)

@@ -114,12 +114,13 @@ G_CACHED = 47  # share of each input that is cached, thousandths
 # an engine's queue.
 G_CHUNKED = 48
 G_INGRESS = 49
+G_AHEAD = 50  # whether a step is made up while the one before runs
 # P/D serving: how decode instances are chosen, and prefix caches.
-G_DECODE_ROUTING = 50
-G_BLOCK_TOKENS = 51  # of one block of the prefix caches; 0 = there are none
-G_LOOKED_UP = 52  # input tokens of the requests with blocks whose batch has ended …
-G_HIT = 53  # … and those of them that were cached
-G_COLUMNS = 54
+G_DECODE_ROUTING = 51
+G_BLOCK_TOKENS = 52  # of one block of the prefix caches; 0 = there are none
+G_LOOKED_UP = 53  # input tokens of the requests with blocks whose batch has ended …
+G_HIT = 54  # … and those of them that were cached
+G_COLUMNS = 55
 
 # Columns of `slots`.
 R_REQUEST = 0  # number of the request in order of arrival; −1 = the slot is free
@@ -194,12 +195,15 @@ I_CLAIMED = 40  # KV tokens set aside for prompts that are not yet computed
 I_PARTIAL = 41  # slot of the prompt that went on after the last step; −1 = none
 I_CHUNK = 42  # prompt tokens of the step
 I_COMPUTED = 43  # prompt tokens computed before it
-I_CACHE_BLOCKS = 44  # prefill: capacity of its prefix cache in blocks; 0 = it has none
-I_CACHED = 45  # blocks in it
-I_CACHE_MASK = 46  # entries of its table, a power of two, − 1
-I_NEWEST = 47  # nodes of its most and least recently used block
-I_OLDEST = 48
-I_COLUMNS = 49
+I_HIDDEN_TOKENS = 44  # tokens of a step that are multiplied while the weights are read, and …
+I_HIDDEN = 45  # … how much less a prompt's token among them takes
+I_SCHEDULED = 46  # when the next step is made up: requests that came until then are considered
+I_CACHE_BLOCKS = 47  # prefill: capacity of its prefix cache in blocks; 0 = it has none
+I_CACHED = 48  # blocks in it
+I_CACHE_MASK = 49  # entries of its table, a power of two, − 1
+I_NEWEST = 50  # nodes of its most and least recently used block
+I_OLDEST = 51
+I_COLUMNS = 52
 
 # Columns of `cache_nodes`.
 NODE_BLOCK = 0

@@ -42,6 +42,9 @@ def test_coefficients_by_hand() -> None:
         prefill_base_ps=1_600_000_000,
         prefill_per_token_ps=17_836_122,
         prefill_per_token2_ps=312,
+        # 5.6 ms ÷ 17.8 µs; half of it hides.
+        hidden_tokens=313,
+        hidden_per_token_ps=8_918_061,
         decode_base_ps=1_600_000_000 + 5_600_495_093,
         decode_per_sequence_ps=25_000_000,
         decode_per_kv_token_ps=43_473,

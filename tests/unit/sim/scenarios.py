@@ -29,6 +29,8 @@ def speed(
         prefill_per_token_ps=50_000_003 * factor,
         prefill_per_token2_ps=5_001 * factor,
         prefill_per_request_ps=MS // 9 * (factor - 1),
+        hidden_tokens=17 * (factor - 1),
+        hidden_per_token_ps=30_000_001 * factor,
         decode_base_ps=5 * MS * factor + 11,
         decode_per_sequence_ps=40_000_009 * factor,
         decode_per_kv_token_ps=per_kv_token_ps * factor,

@@ -134,6 +134,26 @@ def test_without_chunks_a_prompt_waits_until_the_budget_holds_it_and_the_first_a
     assert times_ms(serving, FIRST_TOKEN) == [(0, 32.0), (1, 40.0), (2, 48.0)]
 
 
+def test_a_prompt_s_first_tokens_hide_behind_the_weights_beside_those_that_decode() -> None:
+    speed = dataclasses.replace(SPEED, hidden_tokens=6, hidden_per_token_ps=MS // 2)
+    # Six tokens of the first prompt cost half; five of the second, beside one sequence.
+    serving = served((0, 10, 4), (14, 8, 2), speed=speed)
+    assert times_ms(serving, FIRST_TOKEN) == [
+        (0, 9.0),
+        (1, pytest.approx(9 + 4.1 + 4.2 + 4.3 + 8 - 2.5)),
+    ]
+
+
+def test_a_step_made_up_ahead_leaves_out_who_comes_during_the_one_before() -> None:
+    ahead = dataclasses.replace(SETTINGS, schedules_ahead=True)
+    # The second comes in the step from 12 to 16.1: it is not in the next, which ends at 20.3.
+    late = served((0, 10, 5), (14, 5, 2), settings=ahead)
+    assert times_ms(late, FIRST_TOKEN) == [(0, 12.0), (1, pytest.approx(20.3 + 4.3 + 5))]
+    # Nothing is made up ahead when the step under way is the last: it starts when that ends.
+    alone = served((0, 10, 1), (5, 5, 1), settings=ahead)
+    assert times_ms(alone, FIRST_TOKEN) == [(0, 12.0), (1, 19.0)]
+
+
 def test_a_cached_share_is_not_computed() -> None:
     serving = served((0, 10, 1), options=ServingOptions(cached_permille=500))
     assert times_ms(serving, FIRST_TOKEN) == [(0, 7.0)]

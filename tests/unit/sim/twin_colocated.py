@@ -67,6 +67,8 @@ class TwinEngine:
     stepping: bool = False
     started: int = 0
     takes: int = 0
+    # When the next step is made up.
+    scheduled: int = 0
     assigned: int = 0
     outstanding: int = 0
     prompt_tokens: int = 0
@@ -151,6 +153,7 @@ class TwinPool:
         engine.outstanding += 1
         engine.waiting.append(request)
         if not engine.stepping:
+            engine.scheduled = self.now
             self.start_step(engine)
 
     def choose(self, request: TwinRequest, able: list[bool]) -> TwinEngine:
@@ -191,6 +194,8 @@ class TwinPool:
             + speed.decode_per_sequence_ps * len(decoding)
             + speed.decode_per_kv_token_ps * held
         )
+        hidden = min(speed.hidden_tokens - len(decoding), sum(request.chunk for request in prompts))
+        engine.takes -= speed.hidden_per_token_ps * max(0, hidden)
         for request in prompts:
             after = request.present + request.chunk
             engine.takes += speed.prefill_per_token_ps * request.chunk
@@ -234,6 +239,8 @@ class TwinPool:
     def fits(self, engine: TwinEngine, request: TwinRequest) -> bool:
         if len(engine.running) == self.settings.max_sequences:
             return False
+        if request.arrival + self.settings.ingress_ps > engine.scheduled:
+            return False
         capacity = engine.speed.kv_capacity_tokens
         if self.grows:
             return engine.used + len(engine.decoding) + request.kv <= capacity
@@ -264,6 +271,8 @@ class TwinPool:
             request.decoding = True
             self.give_token(engine, request)
             self.finish_if_done(engine, request)
+        ahead = self.settings.schedules_ahead and engine.running
+        engine.scheduled = engine.started if ahead else self.now
         self.start_step(engine)
 
     def give_token(self, engine: TwinEngine, request: TwinRequest) -> None:
