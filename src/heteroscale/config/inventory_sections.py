@@ -33,7 +33,7 @@ class NodeSection(Section):
     name: Text = need("unique in its sub-cluster")
     subcluster: Name | None = optional(None, "null = the file's")
     accelerator: str | None = optional(None, f"GPU type; null = label {PRODUCT_LABEL}")
-    gpus: int | None = optional(None, f"GPUs, at least 1; null = label {COUNT_LABEL}")
+    gpus: int | None = optional(None, f"GPUs, 1 to 1,024; null = label {COUNT_LABEL}")
     healthy: bool = optional(True, "false = takes nothing new")
     labels: Mapping[str, str] = optional({}, "as on the node; those of `levels` say where it is")
     used_gpus: Annotated[int, Field(ge=0)] | None = optional(

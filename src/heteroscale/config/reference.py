@@ -113,9 +113,9 @@ _INVENTORY_RULES = """\
   or the sub-cluster, around it. Switches of one name and level are one switch; where its nodes
   name several above it, what more than half of them say is believed. With `unique_names: false`
   they are different switches.
-- A node with a fault of its own, a name that another has in its sub-cluster, fewer than one GPU or
-  an accelerator that a non-empty `accelerators` does not list is not used. All other nodes are;
-  only `heteroscale validate` takes faults of nodes for an error.
+- A node with a fault of its own, a name that another has in its sub-cluster, an impossible number
+  of GPUs or an accelerator that a non-empty `accelerators` does not list is not used. All other
+  nodes are; only `heteroscale validate` takes faults of nodes for an error.
 - An instance's parts on several nodes share `instance` and hold equally many GPUs on each.
 - `runs` and `used_gpus` together hold at most the node's GPUs. Where no node has either, nothing
   is known about use.

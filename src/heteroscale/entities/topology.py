@@ -74,7 +74,8 @@ class InventoryFaultKind(StrEnum):
     """What is wrong with a record."""
 
     DUPLICATE_NAME = "duplicate name"
-    NO_GPUS = "no GPUs"
+    #: none, or more than any machine has
+    GPU_COUNT = "GPU count"
     UNKNOWN_ACCELERATOR = "unknown accelerator"
     NO_SWITCH = "no switch"
     TWO_PARENTS = "two parents"

@@ -21,6 +21,9 @@ from heteroscale.entities.topology import (
 )
 from heteroscale.entities.topology import InventoryFaultKind as Kind
 
+#: More than any machine has: a count above it is a mistake, and would hide every other.
+MOST_GPUS = 1024
+
 _node_order = attrgetter("name", "domain")
 
 
@@ -72,14 +75,14 @@ def _usable(
         reported = record.accelerator
         kind = reported if accelerators is None else accelerators.get(reported, "")
         times = names[record.subcluster, record.name]
-        if times == 1 and record.gpus > 0 and kind:
+        if times == 1 and 0 < record.gpus <= MOST_GPUS and kind:
             usable[index] = kind
         elif times > 1:
             rule = f"must be unique in {record.subcluster}: {times} nodes bear it, none is used"
             faults.append(_fault(Kind.DUPLICATE_NAME, index, "name", rule, record.name))
-        elif record.gpus < 1:
-            rule = "must be ≥ 1: the node is not used"
-            faults.append(_fault(Kind.NO_GPUS, index, "gpus", rule, record.gpus))
+        elif not 0 < record.gpus <= MOST_GPUS:
+            rule = f"must be 1 to {MOST_GPUS:,}: the node is not used"
+            faults.append(_fault(Kind.GPU_COUNT, index, "gpus", rule, record.gpus))
         else:
             known = ", ".join(sorted(accelerators or ()))
             rule = f"must be one of {known}" if known else "must say what the GPUs are"

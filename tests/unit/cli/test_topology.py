@@ -109,8 +109,8 @@ def test_faults_stand_beside_the_tree_and_only_the_first_of_very_many(
     lines = err.splitlines()
     assert code == 0
     assert "fleet" in out
-    assert lines[0] == "30 faults: 30 no GPUs"
-    assert lines[1].endswith("nodes[2].gpus: must be ≥ 1: the node is not used, got 0")
+    assert lines[0] == "30 faults: 30 GPU count"
+    assert lines[1].endswith("nodes[2].gpus: must be 1 to 1,024: the node is not used, got 0")
     assert lines[-1] == "… and 10 more: --json lists every one"
     assert len(lines) == 22
 
@@ -154,9 +154,9 @@ def test_as_json_with_every_domain_node_and_fault(run: Run, tmp_path: Path) -> N
     ]
     assert found["faults"] == [
         {
-            "kind": "no GPUs",
+            "kind": "GPU count",
             "path": "nodes[1].gpus",
-            "rule": "must be ≥ 1: the node is not used",
+            "rule": "must be 1 to 1,024: the node is not used",
             "value": 0,
             "line": None,
         }

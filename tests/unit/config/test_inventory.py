@@ -89,7 +89,7 @@ def test_a_count_label_that_is_no_count_is_no_gpus(count: str) -> None:
     read = parse(nodes=[node("a"), {"name": "b", "accelerator": "H20", "labels": labels}])
     assert names(read.fleet) == ["a"]
     assert told(read) == [
-        "no GPUs: fleet.json: nodes[1].gpus: must be ≥ 1: the node is not used, got 0"
+        "GPU count: fleet.json: nodes[1].gpus: must be 1 to 1,024: the node is not used, got 0"
     ]
 
 
@@ -180,7 +180,7 @@ def test_a_malformed_node_does_not_hide_the_others() -> None:
             " gpus, healthy, labels, name, runs, subcluster, used_gpus"
         ),
         "malformed: fleet.json: nodes[1].gpus: must be a whole number, got '8'",
-        "no GPUs: fleet.json: nodes[2].gpus: must be ≥ 1: the node is not used, got 0",
+        "GPU count: fleet.json: nodes[2].gpus: must be 1 to 1,024: the node is not used, got 0",
         "malformed: fleet.json: nodes[3]: must be a mapping of keys to values, got 'd'",
     ]
 
@@ -242,7 +242,7 @@ def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
     assert load_inventory(file).fleet == load_inventory(twin).fleet
     assert [fault.problem.line for fault in load_inventory(twin).faults] == [1]
     for path in (file, twin):
-        with pytest.raises(ConfigError, match=r"nodes\[1\].gpus: must be ≥ 1"):
+        with pytest.raises(ConfigError, match=r"nodes\[1\].gpus: must be 1 to 1,024"):
             check_file(path)
 
 

@@ -59,15 +59,21 @@ def test_a_sound_node_keeps_everything_and_gets_its_place() -> None:
     [
         pytest.param(
             [record("n", gpus=0)],
-            InventoryFaultKind.NO_GPUS,
-            ["0 gpus: must be ≥ 1: the node is not used, got 0"],
+            InventoryFaultKind.GPU_COUNT,
+            ["0 gpus: must be 1 to 1,024: the node is not used, got 0"],
             id="no GPUs",
         ),
         pytest.param(
             [record("n", gpus=-8)],
-            InventoryFaultKind.NO_GPUS,
-            ["0 gpus: must be ≥ 1: the node is not used, got -8"],
+            InventoryFaultKind.GPU_COUNT,
+            ["0 gpus: must be 1 to 1,024: the node is not used, got -8"],
             id="a negative count is no count",
+        ),
+        pytest.param(
+            [record("n", gpus=1025)],
+            InventoryFaultKind.GPU_COUNT,
+            ["0 gpus: must be 1 to 1,024: the node is not used, got 1025"],
+            id="more than any machine has",
         ),
         pytest.param(
             [record("n", accelerator="")],
