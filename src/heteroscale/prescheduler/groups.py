@@ -129,10 +129,10 @@ def keeps_ratio(
     """
     before = {role: group.units.get(role, 0.0) for role in weights}
     after = {role: units + step.get(role, 0) for role, units in before.items()}
-    return _imbalance(after, weights) <= max(1.0, _imbalance(before, weights)) + UNIT_SLACK
+    return imbalance(after, weights) <= max(1.0, imbalance(before, weights)) + UNIT_SLACK
 
 
-def _imbalance(units: Mapping[RolePath, float], weights: Mapping[RolePath, float]) -> float:
+def imbalance(units: Mapping[RolePath, float], weights: Mapping[RolePath, float]) -> float:
     """Return the largest distance of a role from its exact part of the sum, in units."""
     whole = sum(weights.values())
     total = sum(units.values())

@@ -27,6 +27,10 @@ class _Stock:
         self.tree = tree
         #: accelerator per node; None = unhealthy, takes nothing
         self.types = [node.accelerator if node.healthy else None for node in nodes]
+        self.node_gpus: dict[str, int] = {}
+        for node in nodes:
+            if node.gpus > self.node_gpus.get(node.accelerator, 0):
+                self.node_gpus[node.accelerator] = node.gpus
         order = sorted(range(len(nodes)), key=lambda i: (nodes[i].domain, nodes[i].name))
         #: node → its place in the order of first fit, the same for any inventory order
         self.rank = {index: rank for rank, index in enumerate(order)}
@@ -101,6 +105,25 @@ class Ledger:
         for instance in sorted(waiting, key=lambda one: one.uid):
             ledger._reserve(instance, shapes or {})
         return ledger
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        """Every node of the inventory."""
+        return self._stock.nodes
+
+    @property
+    def node_gpus(self) -> Mapping[str, int]:
+        """Accelerator → GPUs of its largest node."""
+        return self._stock.node_gpus
+
+    @property
+    def free(self) -> Sequence[int]:
+        """Free GPUs per node."""
+        return self._free
+
+    def occupy(self, node: int, gpus: int) -> None:
+        """Deduct GPUs of one node."""
+        self._occupy(node, gpus)
 
     def fork(self) -> Ledger:
         """Return a trial that reads and deducts without this ledger noticing."""

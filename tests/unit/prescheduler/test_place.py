@@ -394,3 +394,102 @@ def test_pending_instances_keep_their_place() -> None:
         request(instances=waiting, add={"prefill": 1, "decode": 1}), nodes=build_nodes(2, domain=A)
     )
     assert plan.grants == ()
+
+
+@pytest.mark.parametrize(
+    ("of_a", "of_b"), [pytest.param(9, 8, id="5 + 4"), pytest.param(8, 9, id="4 + 5")]
+)
+def test_what_only_each_domains_rounding_asked_for_is_not_placed(of_a: int, of_b: int) -> None:
+    # 9:7 in two domains: five steps need four decode, four steps need four; seven were asked for.
+    roles = (build_role("prefill", share=9), build_role("decode", share=7))
+    nodes = (*build_nodes(of_a, domain=A), *build_nodes(of_b, domain=B))
+    plan = placed(request(roles=roles, add={"prefill": 9, "decode": 7}), nodes=nodes)
+    assert plan.no_fits == ()
+    replicas = {(one.role, one.domain): one.replicas for one in plan.grants}
+    assert sum(replicas.values()) == 16
+    assert {
+        role: sum(n for (r, _), n in replicas.items() if r == role) for role, _ in replicas
+    } == {
+        "decode": 7,
+        "prefill": 9,
+    }
+
+
+def test_a_group_more_than_the_smaller_role_has_units_for_is_completed() -> None:
+    roles = (build_role("prefill", share=2), build_role("decode"))
+    nodes = tuple(node for s2 in "abcd" for node in build_nodes(2, domain=("east", s2)))
+    plan = placed(request(roles=roles, add={"prefill": 4, "decode": 2}), nodes=nodes)
+    assert plan.no_fits == ()
+    assert {(one.group, one.role, one.replicas) for one in plan.grants} == {
+        (group, role, 1) for group in ("g0", "g1", "g2", "g3") for role in ("prefill", "decode")
+    }
+
+
+def test_small_instances_share_a_node_and_pairs_span_two() -> None:
+    small = replace(H20, gpus=2)
+    pair = replace(H20, nodes=2, within="S0")
+    roles = (
+        build_role("prefill", accelerators=(small,)),
+        build_role("decode", accelerators=(pair,)),
+    )
+    rack = (*A, "a1", "x")
+    nodes = (*build_nodes(3, domain=rack), *build_nodes(1, domain=(*A, "a1", "y")))
+    plan = placed(request(roles=roles, add={"prefill": 2, "decode": 2}), nodes=nodes)
+    assert plan.grants == (grant("decode", 1), grant("prefill", 1))
+    assert plan.no_fits == (
+        NoFit(
+            service="chat",
+            missing={"decode": 1, "prefill": 1},
+            causes={"full": 2, "too few together": 2},
+        ),
+    )
+
+
+def test_instances_on_parts_of_several_nodes_are_placed_one_by_one() -> None:
+    parts = replace(H20, gpus=4, nodes=2, within="S0")
+    roles = (build_role("prefill"), build_role("decode", accelerators=(parts,)))
+    nodes = build_nodes(3, domain=(*A, "a1", "x"))
+    plan = placed(request(roles=roles, add={"prefill": 1, "decode": 1}), nodes=nodes)
+    assert plan.grants == (grant("decode", 1), grant("prefill", 1))
+
+
+def test_a_service_that_only_restores_its_ratio_waits_for_the_more_urgent() -> None:
+    counts = (count("prefill", 6), count("decode", 2))
+    odd = request("odd", priority=10, counts=counts, add={"decode": 2})
+    urgent = request("urgent", priority=90, add={"prefill": 1, "decode": 1})
+    plan = placed(odd, urgent, nodes=build_nodes(3, domain=A))
+    assert {(one.service, one.role, one.replicas) for one in plan.grants} == {
+        ("urgent", "prefill", 1),
+        ("urgent", "decode", 1),
+        ("odd", "decode", 1),
+    }
+
+
+def test_roles_three_deep_are_placed_one_by_one() -> None:
+    experts = build_role(
+        "prefill/experts",
+        within="S0",
+        roles=(build_role("prefill/experts/up"), build_role("prefill/experts/down")),
+    )
+    prefill = build_role("prefill", within="S1", roles=(build_role("prefill/attention"), experts))
+    nodes = (
+        *build_nodes(1, domain=(*A, "a1", "x")),
+        *build_nodes(1, domain=(*A, "a1", "y")),
+        *build_nodes(2, domain=(*A, "a2", "x")),
+        *build_nodes(2, domain=(*A, "a2", "y")),
+    )
+    each = dict.fromkeys(
+        ("prefill/attention", "prefill/experts/up", "prefill/experts/down", "decode"), 1
+    )
+    plan = placed(request(roles=(prefill, build_role("decode")), add=each), nodes=nodes)
+    s1 = (*A, "a2")
+    assert plan == PlacementPlan(
+        grants=(
+            grant("decode", 1),
+            grant("prefill/attention", 1, domain=s1),
+            grant("prefill/experts/down", 1, domain=(*s1, "y")),
+            grant("prefill/experts/up", 1, domain=(*s1, "y")),
+        )
+    )
+    none = placed(request(roles=(prefill, build_role("decode")), add=each), nodes=nodes[:3])
+    assert none.grants == ()

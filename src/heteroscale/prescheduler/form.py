@@ -1,0 +1,130 @@
+"""A request made ready for fitting: what is asked of it again and again, worked out once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from heteroscale.entities.placement import Scarcity
+from heteroscale.entities.service import AcceleratorOption, RolePath
+from heteroscale.prescheduler.domains import NOWHERE, Ints, Level
+from heteroscale.prescheduler.objective import size_of
+from heteroscale.prescheduler.problem import Narrow, Problem, Request, need_of
+from heteroscale.prescheduler.slots import Kind, Slots
+
+
+@dataclass(slots=True)
+class Way:
+    """One option of a need, ready for the ledger."""
+
+    option: AcceleratorOption
+    index: int
+    kind: Kind
+    place: int
+    size: int
+
+
+@dataclass(slots=True)
+class Form:
+    """A request, with what is asked of it again and again worked out once."""
+
+    index: int
+    request: Request
+    scarcity: Scarcity
+    #: per need: capacity units of one step
+    each: list[float]
+    #: per need: its ways, preferred first
+    ways: list[list[Way]]
+    #: the roles that share a domain: the group's own first, then each narrower set
+    sets: list[tuple[Narrow | None, list[int]]]
+    #: orders in which needs are served: hardest to serve first, then largest first
+    orders: list[list[int]]
+    step_worth: float
+    #: accelerator → GPUs of one step of all roles on it; where every role has but one option
+    alone: tuple[Kind, float] | None
+    #: ways to go about a fit that may differ: one where every role has but one option
+    choices: int
+    _excess: dict[int, Ints] = field(default_factory=dict)
+
+    def excess(self, level: Level, depth: int) -> Ints:
+        """Return per domain how many classes scarcer than needed its least scarce part is."""
+        if depth not in self._excess:
+            worst = np.zeros(len(level.paths), dtype=np.int64)
+            for ways in self.ways:
+                least = np.full(len(level.paths), NOWHERE, dtype=np.int64)
+                for way in ways:
+                    np.minimum(least, level.scarcity(way.option.type), out=least)
+                np.maximum(worst, least, out=worst)
+            self._excess[depth] = np.maximum(worst - int(self.scarcity), 0)
+        return self._excess[depth]
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """A way to go about a fit; the default is the one that keeps most for others."""
+
+    #: index into `Form.orders`
+    order: int = 0
+    #: least preferred accelerators first
+    reverse: bool = False
+    #: cells in another order than the frugal one; 0 = frugal
+    spread: int = 0
+    #: eighths of a role that the first accelerator has at most
+    share: int = 8
+
+
+#: What is tried before steps are said not to fit.
+MANNERS = (Manner(), Manner(order=1), Manner(reverse=True))
+
+
+def form_of(problem: Problem, index: int, slots: Slots) -> Form:
+    """Return a request ready for fitting."""
+    request = problem.requests[index]
+    ways = [
+        [
+            Way(option, i, kind, slots.places[kind], kind[1])
+            for i, option in enumerate(need.options)
+            for kind in [(option.type, size_of(option))]
+        ]
+        for need in request.needs
+    ]
+    inner = {role: narrow for narrow in request.narrows for role in narrow.roles}
+    members: dict[RolePath | None, list[int]] = {None: []}
+    for narrow in request.narrows:
+        members[narrow.path] = []
+    for i, need in enumerate(request.needs):
+        around = inner.get(need.role)
+        members[None if around is None else around.path].append(i)
+    numbers = range(len(ways))
+    each = [need.units / request.steps for need in request.needs]
+    return Form(
+        index=index,
+        request=request,
+        scarcity=need_of(request, problem.cell_depth),
+        each=each,
+        ways=ways,
+        sets=[
+            *((narrow, members[narrow.path]) for narrow in request.narrows),
+            (None, members[None]),
+        ],
+        orders=[
+            sorted(numbers, key=lambda i: (len(ways[i]), -ways[i][0].size, i)),
+            sorted(numbers, key=lambda i: (-ways[i][0].size, -len(ways[i]), -i)),
+        ],
+        step_worth=request.weight * request.step_gpus,
+        alone=_alone(ways, each),
+        choices=1 if all(len(own) == 1 for own in ways) else len(MANNERS),
+    )
+
+
+def _alone(ways: Sequence[Sequence[Way]], each: Sequence[float]) -> tuple[Kind, float] | None:
+    """Return the smallest kind, and how many of its slots a step takes, if one type serves all."""
+    kinds = [way.kind for own in ways for way in own]
+    if len({kind[0] for kind in kinds}) > 1 or any(len(own) > 1 for own in ways):
+        return None
+    least = min(kinds)
+    sizes = [own[0].size for own in ways]
+    slots = [size // least[1] if size % least[1] == 0 else 1 for size in sizes]
+    return least, sum(units * each_slots for units, each_slots in zip(each, slots, strict=True))
