@@ -117,7 +117,8 @@ def _sound_part(
         if node is not None
     )
     written = document.value["nodes"]
-    kept = tuple(index for index in range(len(written)) if index not in of_nodes)
+    faulty = set(of_nodes)
+    kept = tuple(index for index in range(len(written)) if index not in faulty)
     if not kept:
         raise ConfigError(problems)
     nodes = tuple(written[index] for index in kept)

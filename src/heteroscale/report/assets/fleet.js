@@ -205,10 +205,10 @@
     pen.clearRect(0, 0, width, height);
     box(domains[0]);
   }
+  // Many changes in one moment are one picture.
   let due = 0;
   function draw() {
-    cancelAnimationFrame(due);
-    due = requestAnimationFrame(paint);
+    due ||= setTimeout(() => { due = 0; paint(); }, 10);
   }
 
   // --- What is looked for ---
@@ -218,7 +218,7 @@
     part: (node) => node.used > 0 && node.used < node.gpus,
     full: (node) => node.used >= node.gpus,
     down: (node) => !node.healthy,
-    moved: (node) => node.moves.length > 0 || Boolean(node.domain.grants),
+    moved: (node) => node.moves.length > 0,
   };
   function search() {
     const words = control("find").value.trim().toLowerCase().split(/\s+/).filter(Boolean);
