@@ -89,6 +89,7 @@ without_cache = st.builds(
     uplink_fs_per_byte=st.none() | st.tuples(*[st.integers(1, 2_000_000)] * 3),
     overlap_permille=st.just(0) | st.integers(0, 1_000),
     cached_permille=st.just(0) | st.integers(0, 1_000),
+    chunked_prefill=st.booleans(),
     seed=st.integers(0, 2**40),
 )
 with_cache = st.builds(

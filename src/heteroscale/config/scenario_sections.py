@@ -212,6 +212,11 @@ class ServingSection(Section):
         0.0,
         "share of every prompt that is cached where it is prefilled: neither computed nor counted",
     )
+    chunked_prefill: bool = optional(
+        False,
+        "whether a prefill batch is filled to the last token: a prompt is cut there and goes on in "
+        "the next (otherwise prompts stay whole, and one above the budget goes alone)",
+    )
     prefix_cache: PrefixCacheSection | None = optional(
         None,
         "what prefill instances keep of prompts whose blocks a trace names (hash_ids); takes the "

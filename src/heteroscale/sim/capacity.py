@@ -13,20 +13,29 @@ _SAMPLE = 50_000
 
 
 def prefill_capacity_rps(
-    speed: StepCoefficients, input_tokens: npt.NDArray[np.int32], token_budget: int
+    speed: StepCoefficients,
+    input_tokens: npt.NDArray[np.int32],
+    token_budget: int,
+    *,
+    chunked: bool = False,
 ) -> float:
     """Return the requests/s above which a backlogged instance's queue grows without end.
 
     It packs the requests in order as a backlogged instance does: into batches of at most
-    `token_budget` tokens, a longer request alone.
+    `token_budget` tokens, a longer request alone; `chunked`: into batches of exactly so many.
     """
     lengths = input_tokens[:_SAMPLE].tolist()
     time_ps = batch = 0
     for length in lengths:
-        if batch and batch + length > token_budget:
+        if chunked:
+            # The terms of a prompt's chunks add up to those of the prompt.
+            time_ps += speed.prefill_base_ps * ((batch + length - 1) // token_budget)
+            batch = (batch + length - 1) % token_budget + 1
+        elif batch and batch + length > token_budget:
             time_ps += speed.prefill_base_ps
-            batch = 0
-        batch += length
+            batch = length
+        else:
+            batch += length
         time_ps += (
             speed.prefill_per_token_ps * length + speed.prefill_per_token2_ps * length * length
         )

@@ -40,8 +40,6 @@ from heteroscale.sim.kernel_state import (
     G_REFUSED,
     G_SLO_TBT,
     G_SLO_TTFT,
-    I_PARTIAL,
-    NONE,
     V_COMPUTED,
     V_TOKENS,
 )
@@ -136,7 +134,6 @@ class ColocatedServing(Plane):
             state = more_instances(state)
         for handle, speed in enumerate(engines):
             write_instance(state, handle, DECODE, speed, 0, _NOWHERE, 1)
-            state.instances[handle, I_PARTIAL] = NONE
         write_options(state, options)
         state = write_routes(state, set(range(len(engines))))
         scalars = state.scalars

@@ -17,6 +17,7 @@ from heteroscale.sim.kernel_state import (
     G_BLOCK_TOKENS,
     G_BUDGET,
     G_CACHED,
+    G_CHUNKED,
     G_COLUMNS,
     G_DECODE_HEAD,
     G_DECODE_ROUTING,
@@ -42,6 +43,7 @@ from heteroscale.sim.kernel_state import (
     I_KV_CAPACITY,
     I_LINK,
     I_LOCATION,
+    I_PARTIAL,
     I_PER_REQUEST,
     I_PER_UNIT,
     I_PER_UNIT2,
@@ -138,6 +140,7 @@ def write_options(state: State, options: ServingOptions) -> None:
         state.uplink_times[0] = options.uplink_fs_per_byte
         state.uplink_times[1] = [state.network[1, 2 + level :].min() for level in range(3)]
     scalars[G_GROWS] = list(KvAdmission).index(options.kv_admission)
+    scalars[G_CHUNKED] = int(options.chunked_prefill)
 
 
 def _write_routing(scalars: Int64Array, options: ServingOptions) -> None:
@@ -266,6 +269,7 @@ def write_instance(
     version = row[I_VERSION]  # goes on, so that no old event is taken for a new one
     row[:] = 0
     row[I_VERSION] = version
+    row[I_PARTIAL] = NONE
     row[I_ROLE] = role
     row[I_GROUP] = group
     row[I_LOCATION : I_LOCATION + 5] = location

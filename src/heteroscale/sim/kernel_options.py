@@ -69,5 +69,9 @@ class ServingOptions:
     #: least one token is computed. A request whose blocks are known to a prefix cache has what is
     #: found there instead
     cached_permille: int = 0
+    #: whether a prefill batch is filled to the last token: a prompt that does not fit is cut there
+    #: and goes on in the next batch, and has its first token when its last chunk ends. Otherwise a
+    #: batch holds whole prompts, and a longer one goes alone
+    chunked_prefill: bool = False
     #: of the picks of POWER_OF_TWO, ≥ 0; its lowest 32 bits count
     seed: int = 0

@@ -1,4 +1,8 @@
-"""Prefill: admission, the queues before it, and FCFS batches with a token budget."""
+"""Prefill: admission, the queues before it, and FCFS batches with a token budget.
+
+Batches hold whole prompts, or chunks of them: then each but the last is filled to the token, and
+the prompt that was cut goes on first in the next.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +20,7 @@ from heteroscale.sim.kernel_route import (
 )
 from heteroscale.sim.kernel_state import (
     G_BUDGET,
+    G_CHUNKED,
     G_FIRST_TOKENS,
     G_IN_ROTATION,
     G_LARGEST_KV,
@@ -32,6 +37,7 @@ from heteroscale.sim.kernel_state import (
     I_HOST,
     I_HOST_TIME,
     I_OUTSTANDING,
+    I_PARTIAL,
     I_PER_REQUEST,
     I_PER_UNIT,
     I_PER_UNIT2,
@@ -48,8 +54,10 @@ from heteroscale.sim.kernel_state import (
     PREFILL,
     PREFIX_AWARE,
     R_ARRIVAL,
+    R_BEGUN,
     R_BLOCK,
     R_CACHED,
+    R_COMPUTED,
     R_DONE,
     R_FIRST,
     R_INPUT,
@@ -121,7 +129,75 @@ def queue_prefill(state: State, slot: int, i: int, now: int) -> None:
 
 @inlined
 def start_batch(state: State, i: int, now: int) -> None:
-    """Start the longest prefix of the queue that fits the budget; its first request always runs."""
+    """Start what comes next of the queue, as far as the budget goes."""
+    instances = state.instances
+    if state.scalars[G_CHUNKED] != 0:
+        fill_with_chunks(state, i, now)
+    else:
+        fill_with_prompts(state, i, now)
+    instances[i, I_START] = now
+    end = now + instances[i, I_STEP_TIME]
+    push_event(state.events, state.scalars, end, (KIND_BATCH_END << KIND_SHIFT) + i, 0)
+
+
+@inlined
+def write_batch(state: State, i: int, ended: int, tokens: int, pairs: int) -> None:
+    """Note a batch's tokens and time, of which so many requests have their first token."""
+    instances = state.instances
+    instances[i, I_HELD] = tokens
+    instances[i, I_STEP_TIME] = (
+        instances[i, I_BASE]
+        + instances[i, I_PER_REQUEST] * ended
+        + instances[i, I_PER_UNIT] * tokens
+        + instances[i, I_PER_UNIT2] * pairs
+    )
+
+
+@njit
+def fill_with_chunks(state: State, i: int, now: int) -> None:
+    """Fill a batch to the token: the prompt that was cut, then the queue."""
+    slots = state.slots
+    instances = state.instances
+    left = state.scalars[G_BUDGET]
+    slot = instances[i, I_PARTIAL]
+    last = NONE
+    count = 0
+    tokens = 0
+    pairs = 0
+    while left > 0:
+        if slot == NONE:
+            if instances[i, I_QUEUED] == 0:
+                break
+            slot = instances[i, I_QUEUE_HEAD]
+            instances[i, I_QUEUE_HEAD] = slots[slot, R_NEXT]
+            instances[i, I_QUEUED] -= 1
+            state.scalars[G_WAITING] -= 1
+            cached = look_up(state, i, slot)
+            take_cached(state, i, slot, cached)
+            slots[slot, R_COMPUTED] = cached
+            slots[slot, R_BEGUN] = now
+        before = slots[slot, R_COMPUTED]
+        chunk = min(left, slots[slot, R_INPUT] - before)
+        slots[slot, R_COMPUTED] = before + chunk
+        left -= chunk
+        tokens += chunk
+        pairs += chunk * (chunk + 2 * before)
+        if last == NONE:
+            instances[i, I_BATCH_HEAD] = slot
+        else:
+            slots[last, R_NEXT] = slot
+        last = slot
+        count += 1
+        slot = NONE
+    cut = slots[last, R_COMPUTED] < slots[last, R_INPUT]
+    instances[i, I_PARTIAL] = last if cut else NONE
+    instances[i, I_RUNNING] = count
+    write_batch(state, i, count - 1 if cut else count, tokens, pairs)
+
+
+@inlined
+def fill_with_prompts(state: State, i: int, now: int) -> None:
+    """Take the longest prefix of the queue that fits the budget; its first request always runs."""
     slots = state.slots
     instances = state.instances
     scalars = state.scalars
@@ -129,6 +205,7 @@ def start_batch(state: State, i: int, now: int) -> None:
     queued = instances[i, I_QUEUED]
     cached = look_up(state, i, head)
     take_cached(state, i, head, cached)
+    slots[head, R_BEGUN] = now
     tokens = slots[head, R_INPUT] - cached
     pairs = tokens * (tokens + 2 * cached)
     last = head
@@ -140,6 +217,7 @@ def start_batch(state: State, i: int, now: int) -> None:
         if tokens + length > scalars[G_BUDGET]:
             break
         take_cached(state, i, slot, cached)
+        slots[slot, R_BEGUN] = now
         tokens += length
         pairs += length * (length + 2 * cached)
         last = slot
@@ -147,23 +225,14 @@ def start_batch(state: State, i: int, now: int) -> None:
     instances[i, I_QUEUE_HEAD] = slots[last, R_NEXT]
     instances[i, I_QUEUED] = queued - count
     scalars[G_WAITING] -= count
-    takes = (
-        instances[i, I_BASE]
-        + instances[i, I_PER_REQUEST] * count
-        + instances[i, I_PER_UNIT] * tokens
-        + instances[i, I_PER_UNIT2] * pairs
-    )
     instances[i, I_BATCH_HEAD] = head
     instances[i, I_RUNNING] = count
-    instances[i, I_START] = now
-    instances[i, I_STEP_TIME] = takes
-    instances[i, I_HELD] = tokens
-    push_event(state.events, scalars, now + takes, (KIND_BATCH_END << KIND_SHIFT) + i, 0)
+    write_batch(state, i, count, tokens, pairs)
 
 
 @inlined
 def end_batch(state: State, i: int, now: int) -> None:
-    """Give every request of the batch its first token, send it on, and start the next batch."""
+    """Give each complete prompt of the batch its first token, send it on; start the next batch."""
     slots = state.slots
     instances = state.instances
     scalars = state.scalars
@@ -173,8 +242,11 @@ def end_batch(state: State, i: int, now: int) -> None:
     instances[i, I_HOST_TIME] += host
     state.load[i] -= instances[i, I_HELD]
     slot = instances[i, I_BATCH_HEAD]
-    scalars[G_FIRST_TOKENS] += instances[i, I_RUNNING]
-    for _ in range(instances[i, I_RUNNING]):
+    partial = instances[i, I_PARTIAL]
+    # A prompt that was cut is the last of its batch.
+    ended = instances[i, I_RUNNING] - 1 if partial != NONE else instances[i, I_RUNNING]
+    scalars[G_FIRST_TOKENS] += ended
+    for _ in range(ended):
         following = slots[slot, R_NEXT]
         if slots[slot, R_BLOCK] != NONE:
             keep_blocks(state, i, slot)
@@ -186,9 +258,9 @@ def end_batch(state: State, i: int, now: int) -> None:
         if slots[slot, R_OUTPUT] == 1:
             instances[i, I_OUTSTANDING] -= 1
             complete(slots, scalars, state.log, slot, now, i)
-        elif not place_decode(state, slot, now, instances[i, I_STEP_TIME]):
+        elif not place_decode(state, slot, now, now - slots[slot, R_BEGUN]):
             wait_for_decode(state, slot)
         slot = following
     instances[i, I_RUNNING] = 0
-    if instances[i, I_QUEUED] > 0:
+    if partial != NONE or instances[i, I_QUEUED] > 0:
         start_batch(state, i, now)

@@ -110,11 +110,10 @@ G_BUNDLES = 44
 G_NEXT_SENT = 45
 G_OVERLAP = 46  # share of a transfer's bytes that prefill hides at most, thousandths
 G_CACHED = 47  # share of each input that is cached, thousandths
-# Co-located serving: whether prompts are cut into chunks, and the time from a request's arrival to
-# an engine's queue.
-G_CHUNKED = 48
+G_CHUNKED = 48  # whether prompts are cut into chunks
+# Co-located serving: the time from a request's arrival to an engine's queue …
 G_INGRESS = 49
-G_AHEAD = 50  # whether a step is made up while the one before runs
+G_AHEAD = 50  # … and whether a step is made up while the one before runs
 # P/D serving: how decode instances are chosen, and prefix caches.
 G_DECODE_ROUTING = 51
 G_BLOCK_TOKENS = 52  # of one block of the prefix caches; 0 = there are none
@@ -139,10 +138,11 @@ R_MARK = 12  # what that bundle has sent for each of its transfers when this one
 R_LEFT = 13  # children in the bundle's heap of marks; −1 = none
 R_RIGHT = 14
 R_CACHED = 15  # input tokens whose KV the prefill instance has already
-R_COMPUTED = 16  # co-located: tokens of the prompt whose KV is there when the step ends
+R_COMPUTED = 16  # in chunks: tokens of the prompt whose KV is there when the batch or step ends
 R_BLOCK = 17  # where its blocks begin in `blocks`; −1 = they are not known or not looked for
 R_BLOCK_COUNT = 18  # whole ones
-R_COLUMNS = 19
+R_BEGUN = 19  # when its first prefill batch started
+R_COLUMNS = 20
 
 # Columns of `bundles`.
 B_ROOT = 0  # slot of the transfer that ends next; −1 = it has none
@@ -192,7 +192,7 @@ I_LINK = 36  # three columns: numbers of its S0, S1 and S2 among the uplinks of 
 I_PER_REQUEST = 39  # prefill: per request of a batch
 # Co-located: a step's prompts are in the list of those that join.
 I_CLAIMED = 40  # KV tokens set aside for prompts that are not yet computed
-I_PARTIAL = 41  # slot of the prompt that went on after the last step; −1 = none
+I_PARTIAL = 41  # slot of the prompt that is not complete after the batch or last step; −1 = none
 I_CHUNK = 42  # prompt tokens of the step
 I_COMPUTED = 43  # prompt tokens computed before it
 I_HIDDEN_TOKENS = 44  # tokens of a step that are multiplied while the weights are read, and …

@@ -263,6 +263,7 @@ def _needed(
             model.coefficients(prefill.type, prefill.gpus * prefill.nodes),
             of_prefill.input_tokens,
             scenario.own.serving.prefill_token_budget,
+            chunked=scenario.own.serving.chunked_prefill,
         )
         of_decode = _busiest_interval(span.requests, span.requests.output_tokens, interval_s)
         decode_rps = decode_capacity_rps(

@@ -133,6 +133,7 @@ def serving_options(alone: Scenario) -> ServingOptions:
         uplink_fs_per_byte=uplink_fs_per_byte(alone.network),
         overlap_permille=round(1000 * alone.network.overlap),
         cached_permille=round(1000 * serving.cached_share),
+        chunked_prefill=serving.chunked_prefill,
         seed=alone.seed,
     )
 

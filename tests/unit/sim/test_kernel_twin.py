@@ -69,6 +69,7 @@ EVERYTHING = ServingOptions(
     kv_admission=KvAdmission.GROW,
     uplink_fs_per_byte=(1_000_003, 700_001, 900_007),
     overlap_permille=333,
+    chunked_prefill=True,
     seed=5,
 )
 OF_TWO = ServingOptions(routing=Routing.POWER_OF_TWO, seed=11)

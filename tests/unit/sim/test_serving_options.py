@@ -229,3 +229,44 @@ def test_what_an_engine_does_once_a_request_lengthens_its_batch() -> None:
     serving.advance(1_000 * MS)
     first = [row[0] for row in serving.event_log().tolist() if row[1] == FIRST_TOKEN]
     assert first == [(10 + 5 + 7) * MS, *[(22 + 10 + 20 + 14) * MS] * 2]
+
+
+def first_tokens_ms(serving: Serving) -> list[tuple[int, float]]:
+    """Return (request, ms) of every first token."""
+    return [(row[2], row[0] / MS) for row in serving.event_log().tolist() if row[1] == FIRST_TOKEN]
+
+
+def test_a_prompt_in_chunks_fills_batches_and_has_its_token_when_the_last_chunk_ends() -> None:
+    chunks, whole = plane(options=ServingOptions(chunked_prefill=True)), plane()
+    for serving in (chunks, whole):
+        pair(serving)
+        given_all(serving, (0, 50, 1), (1, 20, 1))
+        serving.advance(10_000 * MS)
+    # 30; 20 and 10 of the second; its other 10. A batch takes 10 ms and 1 ms a token.
+    assert first_tokens_ms(chunks) == [(0, 80.0), (1, 100.0)]
+    assert first_tokens_ms(whole) == [(0, 60.0), (1, 90.0)]
+    assert chunks.counters(10_000 * MS).roles[0].tokens == 70
+
+
+def test_chunks_attend_to_the_earlier_ones_and_cost_a_request_once() -> None:
+    speed = replace(
+        SPEED, prefill_per_token_ps=0, prefill_per_token2_ps=MS, prefill_per_request_ps=5 * MS
+    )
+    serving = plane(options=ServingOptions(chunked_prefill=True))
+    serving.add_instance("prefill", speed, group=0, location=HERE, in_rotation=True)
+    serving.add_instance("decode", speed, group=0, location=NEXT_NODE, in_rotation=True)
+    given_all(serving, (0, 40, 1))
+    serving.advance(10_000 * MS)
+    # 30² in the first batch, 40² - 30² and the request in the second.
+    assert first_tokens_ms(serving) == [(0, 10.0 + 900.0 + 10.0 + 700.0 + 5.0)]
+
+
+def test_a_cut_prompt_starts_over_whole_when_its_instance_fails() -> None:
+    serving = plane(options=ServingOptions(chunked_prefill=True))
+    prefill, _ = pair(serving)
+    given_all(serving, (0, 50, 1))
+    serving.advance(50 * MS)
+    serving.fail(prefill)
+    serving.add_instance("prefill", SPEED, group=0, location=HERE, in_rotation=True)
+    serving.advance(10_000 * MS)
+    assert first_tokens_ms(serving) == [(0, 50.0 + 40.0 + 30.0)]

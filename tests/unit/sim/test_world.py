@@ -279,6 +279,19 @@ def test_prefill_capacity(lengths: list[int], budget: int, time_ps: int) -> None
 
 
 @pytest.mark.parametrize(
+    ("lengths", "time_ps"),
+    [
+        pytest.param([4, 4], 100 + 80 + 32, id="one full batch"),
+        pytest.param([4, 5], 200 + 90 + 41, id="the last token goes into another"),
+        pytest.param([17, 7], 300 + 240 + 338, id="a long prompt over three, filled by the next"),
+    ],
+)
+def test_prefill_capacity_in_chunks(lengths: list[int], time_ps: int) -> None:
+    found = prefill_capacity_rps(SPEED, np.array(lengths, np.int32), 8, chunked=True)
+    assert found == pytest.approx(len(lengths) * PS_PER_S / time_ps)
+
+
+@pytest.mark.parametrize(
     ("max_batch", "kv_tokens", "step_ps", "batch"),
     [
         pytest.param(4, 1_000_000, 10**9, 4.0, id="the batch is full"),
@@ -337,10 +350,17 @@ def test_uplinks_are_shared_only_when_the_scenario_says_so() -> None:
 
 def test_a_scenario_chooses_how_engines_serve() -> None:
     chosen = ServingSection(
-        routing=RoutingName.POWER_OF_TWO, kv_admission=KvAdmissionName.GROW, cached_share=0.14
+        routing=RoutingName.POWER_OF_TWO,
+        kv_admission=KvAdmissionName.GROW,
+        cached_share=0.14,
+        chunked_prefill=True,
     )
     assert serving_options(small(serving=chosen)) == ServingOptions(
-        routing=Routing.POWER_OF_TWO, kv_admission=KvAdmission.GROW, cached_permille=140, seed=3
+        routing=Routing.POWER_OF_TWO,
+        kv_admission=KvAdmission.GROW,
+        cached_permille=140,
+        chunked_prefill=True,
+        seed=3,
     )
     assert serving_options(small()) == ServingOptions(seed=3)
 

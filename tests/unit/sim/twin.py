@@ -258,35 +258,46 @@ class Twin(TwinLinks, TwinReading):
         self.place_prefill(request)
 
     def start_batch(self, instance: TwinInstance) -> None:
-        batch: list[Request] = []
+        # A prompt that was cut is still in the last batch.
+        batch = instance.batch
+        left = self.budget
+        chunked = self.options.chunked_prefill
+        for cut in batch:
+            cut.chunk = min(left, cut.inputs - cut.present)
+            left -= cut.chunk
         while instance.waiting:
             head = instance.waiting[0]
             found = self.found(instance, head)
-            tokens = sum(r.computed for r in batch) + head.inputs - found
-            if batch and tokens > self.budget:
+            whole = head.inputs - found
+            if (left == 0) if chunked else (batch and whole > left):
                 break
             instance.assigned -= found - head.cached
-            head.cached = found
+            head.cached = head.present = found
+            head.begun = self.now
+            head.chunk = min(left, whole) if chunked else whole
+            left -= head.chunk
             batch.append(instance.waiting.popleft())
         speed = instance.speed
-        instance.batch = batch
         instance.started = self.now
         instance.takes = (
             speed.prefill_base_ps
-            + speed.prefill_per_request_ps * len(batch)
-            + speed.prefill_per_token_ps * sum(r.computed for r in batch)
-            + speed.prefill_per_token2_ps * sum(r.inputs**2 - r.cached**2 for r in batch)
+            + speed.prefill_per_request_ps * sum(r.present + r.chunk == r.inputs for r in batch)
+            + speed.prefill_per_token_ps * sum(r.chunk for r in batch)
+            + speed.prefill_per_token2_ps
+            * sum((r.present + r.chunk) ** 2 - r.present**2 for r in batch)
         )
         end = self.now + instance.takes
         heapq.heappush(self.events, (end, BATCH_END, instance.handle, instance))
 
     def end_batch(self, instance: TwinInstance) -> None:
-        batch, instance.batch = instance.batch, []
         instance.busy += instance.takes - instance.host_part
         instance.host += instance.host_part
-        for request in batch:
-            instance.tokens += request.computed
-            instance.assigned -= request.computed
+        for request in instance.batch:
+            instance.tokens += request.chunk
+            instance.assigned -= request.chunk
+            request.present += request.chunk
+        batch = [r for r in instance.batch if r.present == r.inputs]
+        instance.batch = [r for r in instance.batch if r.present < r.inputs]
         for request in batch:
             if instance.cache is not None and request.blocks:
                 self.looked_up += request.inputs
@@ -300,8 +311,9 @@ class Twin(TwinLinks, TwinReading):
                 instance.outstanding -= 1
                 self.finish(request, instance)
             else:
-                self.place_decode(request, instance.takes)
-        if instance.waiting:
+                assert request.begun is not None
+                self.place_decode(request, self.now - request.begun)
+        if instance.waiting or instance.batch:
             self.start_batch(instance)
 
     def end_transfer(self, request: Request) -> None:

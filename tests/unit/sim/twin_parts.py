@@ -23,6 +23,10 @@ class Request:
     outputs: int
     cached: int = 0
     blocks: tuple[int, ...] = ()
+    # While it is prefilled: tokens that are there, what the present batch adds, since when.
+    present: int = 0
+    chunk: int = 0
+    begun: int | None = None
     first: int | None = None
     last_token: int = 0
     generated: int = 0
