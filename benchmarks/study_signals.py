@@ -25,7 +25,8 @@ from heteroscale.sim.capacity import decode_capacity_rps, prefill_capacity_rps
 from heteroscale.sim.result import SimulationResult
 from heteroscale.sim.sampling import RoleIndex, Span
 from heteroscale.sim.speed import performance_model
-from heteroscale.sim.world import build_world, stage_roles
+from heteroscale.sim.stages import stage_roles
+from heteroscale.sim.world import build_world
 from heteroscale.workload.arrivals import PS_PER_S
 from heteroscale.workload.generator import generate
 from heteroscale.workload.lengths import LogNormalLengths

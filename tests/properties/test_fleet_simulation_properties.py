@@ -43,12 +43,20 @@ WORLD: dict[str, Any] = {
 def service(name: str, accelerator: str, drawn: dict[str, Any]) -> dict[str, Any]:
     """Return one entry of a scenario's services."""
     role = {"accelerators": [{"type": accelerator, "gpus": 8}], "max_replicas": 6}
+    prefill: dict[str, Any] = {"share": 2, **role}
+    serving = {"routing": drawn["routing"], "kv_admission": drawn["kv_admission"]}
+    initial = {"prefill": 2}
+    if drawn["nested"]:
+        prefill = {"share": 1, "roles": {name: {"share": 1, **role} for name in ("one", "two")}}
+        work = {"prefill/one": 0.4, "prefill/two": 0.6}
+        serving["prefill_parts"] = {"work": work, "layers": 60}
+        initial = {"prefill/one": 2, "prefill/two": 2}
     return {
         "service": {
             "name": name,
             "priority": drawn["priority"],
             "slo": {"ttft_s": 1.0, "tbt_s": 0.04, "quantile": 0.9},
-            "group": {"roles": {"prefill": {"share": 2, **role}, "decode": {"share": 1, **role}}},
+            "group": {"roles": {"prefill": prefill, "decode": {"share": 1, **role}}},
             "policy": {
                 "proportional": [{"signal": "tps", "role": "decode", "target": drawn["target"]}],
                 "feedback": [{"signal": "ttft_s"}],
@@ -65,9 +73,9 @@ def service(name: str, accelerator: str, drawn: dict[str, Any]) -> dict[str, Any
             }
         },
         "model": {"name": "moe-540b-a27b"},
-        "serving": {"routing": drawn["routing"], "kv_admission": drawn["kv_admission"]},
+        "serving": serving,
         "start_up": {"weights_s": drawn["weights_s"], "fail_share": 0.2},
-        "initial": {"prefill": 2, "decode": drawn["decode"]},
+        "initial": {**initial, "decode": drawn["decode"]},
     }
 
 
@@ -81,6 +89,7 @@ drawn_services = st.fixed_dictionaries(
         "kv_admission": st.sampled_from(["reserve", "grow"]),
         "weights_s": st.sampled_from([20.0, 90.0]),
         "decode": st.integers(1, 3),
+        "nested": st.booleans(),
     }
 )
 
@@ -129,6 +138,7 @@ def test_services_of_one_description_do_not_draw_the_same() -> None:
         "kv_admission": "reserve",
         "weights_s": 20.0,
         "decode": 2,
+        "nested": False,
     }
     entries = [service(name, "H20", drawn) for name in ("chat", "code")]
     found = gone_through(assemble(scenario_of(1, entries), check=True))

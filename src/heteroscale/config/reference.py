@@ -62,8 +62,10 @@ _SERVICE_RULES = """\
 _SCENARIO_RULES = """\
 ### Rules between fields
 
-- Everything above about services, and: the service has one prefill and one decode role, without
-  roles inside; `fleet.levels` has three entries (the simulated switches S0, S1, S2).
+- Everything above about services, and: the service has one prefill and one decode role;
+  `fleet.levels` has three entries (the simulated switches S0, S1, S2).
+- Prefill may have roles inside, which have none inside themselves; `serving.prefill_parts` stands
+  there with them, and only with them, and `work` names exactly these roles and adds up to 1.
 - `traffic` and `model.shape.attention` have exactly one of their keys, `model` exactly one of
   `name`, `shape`, `table` and `profile`.
 - With `model.table` and `model.profile` only `host_s`, `sequence_s`, `mixed_overlap` and the
@@ -87,7 +89,7 @@ _SCENARIO_RULES = """\
 
 The built-in scenario is `examples/scenarios/paper-day.yaml`; the others beside it show a burst, a
 fleet short of prefill, prefill and decode on different accelerators, three accelerators in one
-role, two services on one fleet, and the public traces.
+role, a MoE prefill of attention and FFN, two services on one fleet, and the public traces.
 """
 
 _FLEET_SCENARIO_RULES = """\

@@ -33,6 +33,8 @@ _GPUS_PER_NODE_DEFAULT = 8
 _BLOCK_TOKENS_DEFAULT = 512
 #: of one prefix cache: 100 MB of the simulator's memory for each prefill instance
 _MAX_BLOCKS = 2_000_000
+#: of shares written with a few digits
+_ROUNDING = 1e-6
 
 
 def scenario_rules(file: View) -> Iterator[Fault]:
@@ -74,7 +76,8 @@ def _service_rules(part: View, duration: View, levels: tuple[str, ...] | None) -
     yield from _traffic_rules(part.at("traffic"), duration)
     yield from _model_rules(part.at("model"))
     yield from _cache_rules(part.at("serving"), part.at("traffic"))
-    yield from _role_rules(part.at("service", "group", "roles"))
+    roles = part.at("service", "group", "roles")
+    yield from _role_rules(roles, part.at("serving", "prefill_parts"))
     yield from _initial_rules(part.at("initial"), _leaves(part))
     if part.at("start_up").value is not None and part.at("start_up_s").written:
         rule = "must not be written beside start_up_s"
@@ -163,15 +166,49 @@ def _at_most(section: View, lower: str, upper: str) -> Iterator[Fault]:
         yield Fault(view=section.at(lower), rule=f"must be ≤ {upper} ({limit:g})")
 
 
-def _role_rules(roles: View) -> Iterator[Fault]:
+def _role_rules(roles: View, parts: View) -> Iterator[Fault]:
     """Yield a fault unless the simulator can serve these roles: one prefill and one decode."""
     if not roles.entries():
         return
     stages = [stage_of(name, role.at("stage").text(), None) for name, role in roles.entries()]
-    nested = any(role.at("roles").entries() for _, role in roles.entries())
-    if nested or None in stages or sorted(filter(None, stages)) != [Stage.DECODE, Stage.PREFILL]:
-        rule = "must be one prefill and one decode role without roles inside, to be simulated"
+    nested = {
+        stage: dict(role.at("roles").entries())
+        for stage, (_, role) in zip(stages, roles.entries(), strict=True)
+    }
+    deeper = [
+        role for inside in nested.values() for role in inside.values() if role.at("roles").entries()
+    ]
+    if sorted(filter(None, stages)) != [Stage.DECODE, Stage.PREFILL] or None in stages:
+        rule = "must be one prefill and one decode role, to be simulated"
         yield Fault(view=roles, rule=rule, shown=False)
+    elif nested[Stage.DECODE] or deeper:
+        rule = "may have roles inside prefill only, and none inside those, to be simulated"
+        yield Fault(view=roles, rule=rule, shown=False)
+    else:
+        name = next(
+            name
+            for (name, _), stage in zip(roles.entries(), stages, strict=True)
+            if stage is Stage.PREFILL
+        )
+        yield from _part_rules(parts, [f"{name}/{part}" for part in nested[Stage.PREFILL]])
+
+
+def _part_rules(parts: View, leaves: list[str]) -> Iterator[Fault]:
+    """Yield what is wrong with how the roles inside prefill are said to work together."""
+    if not leaves and parts.value is not None:
+        yield Fault(view=parts, rule="must be absent without roles inside prefill", shown=False)
+    if leaves and parts.value is None:
+        yield Fault(view=parts, rule="is required with roles inside prefill", shown=False)
+    work = parts.at("work")
+    if not leaves or not isinstance(work.value, dict):
+        return
+    if sorted(work.value) != sorted(leaves):
+        rule = f"must be of exactly {', '.join(leaves)}"
+        yield Fault(view=work, rule=rule, shown=False)
+    shares = [share.number() for _, share in work.entries()]
+    total = sum(share for share in shares if share is not None)
+    if None not in shares and abs(total - 1.0) > _ROUNDING:
+        yield Fault(view=work, rule=f"must add up to 1, got {total:g}", shown=False)
 
 
 def _initial_rules(initial: View, leaves: dict[str, View]) -> Iterator[Fault]:

@@ -14,6 +14,7 @@ from heteroscale.config.fields import (
     Band,
     Count,
     Name,
+    Part,
     Section,
     Share,
     Text,
@@ -179,6 +180,18 @@ class PrefixCacheSection(Section):
     )
 
 
+class PrefillPartsSection(Section):
+    """How the roles inside a nested prefill role compute one batch together."""
+
+    work: Mapping[str, Part] = need("leaf role → its share of the prefill work; adds up to 1")
+    layers: Annotated[int, Field(ge=1, le=10_000)] = need("layers, each with one hand-over")
+    # Placeholder: there and back between neighbours under one S1. What is handed over is taken to
+    # go along while another micro-batch is computed.
+    hand_over_s: Annotated[float, Field(ge=0, le=1)] = optional(
+        30e-6, "time a batch loses to the hand-over, per layer"
+    )
+
+
 class ServingSection(Section):
     """How the simulated engines serve."""
 
@@ -221,6 +234,9 @@ class ServingSection(Section):
         None,
         "what prefill instances keep of prompts whose blocks a trace names (hash_ids); takes the "
         "place of cached_share for those; null = nothing",
+    )
+    prefill_parts: PrefillPartsSection | None = optional(
+        None, "with roles inside prefill, and only then: how they work together"
     )
 
 

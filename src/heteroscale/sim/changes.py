@@ -5,13 +5,14 @@ Bookkeeping is no change: releasing a held newcomer, draining, and removing what
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 from heteroscale.entities.action import Action
 from heteroscale.entities.decision import Direction, Reason
 from heteroscale.entities.reasons import describe
-from heteroscale.entities.service import ServiceSpec
+from heteroscale.entities.service import RolePath, RoleSpec, ServiceSpec
 from heteroscale.entities.snapshot import SUPPLY_STATES, Instance, InstanceState
 from heteroscale.loop import TickReport
 from heteroscale.sim.headline import headline
@@ -110,26 +111,33 @@ def reversals(changes: Sequence[Change]) -> int:
 def out_of_ratio(
     spec: ServiceSpec, ratio: Mapping[str, int], instances: Sequence[Instance]
 ) -> bool:
-    """Return whether a top-level leaf role is further from its share than its tolerance.
+    """Return whether a top-level role is further from its share than its tolerance.
 
-    Exact shares are those of the anchor's supply; a role may be one instance or the configured
-    band away, whichever is wider. Nested roles are compared by their parent's other rules.
+    Exact shares are those of the anchor's supply; a role may be one unit or the configured band
+    away, whichever is wider. A nested role has as many units as its children make complete.
     """
-    roles = {role.path: role for role in spec.group.roles if role.is_leaf}
-    supply = dict.fromkeys(roles, 0.0)
+    worth = spec.group.worth()
+    supply: defaultdict[RolePath, float] = defaultdict(float)
     for instance in instances:
-        role = roles.get(instance.role)
-        if role is not None and instance.state in SUPPLY_STATES:
-            supply[role.path] += next(
-                (one.capacity for one in role.accelerators if one.type == instance.accelerator), 0.0
-            )
-    anchor = spec.policy.anchor
-    if anchor not in roles or not ratio.get(anchor):
+        if instance.state in SUPPLY_STATES:
+            supply[instance.role] += worth.get((instance.role, instance.accelerator), 0.0)
+    units = {role.path: _units(role, supply) for role in spec.group.roles}
+    anchor = next(
+        (role.path for role in spec.group.roles if spec.policy.anchor.split("/")[0] == role.path),
+        "",
+    )
+    if not ratio.get(anchor):
         return False
-    unit = supply[anchor] / ratio[anchor]
+    unit = units[anchor] / ratio[anchor]
     return any(
-        abs(supply[path] - unit * ratio[path])
+        abs(units[path] - unit * ratio[path])
         > max(1.0, spec.policy.ratio.band * unit * ratio[path])
-        for path in roles
+        for path in units
         if path in ratio
     )
+
+
+def _units(role: RoleSpec, supply: Mapping[RolePath, float]) -> float:
+    if role.is_leaf:
+        return supply[role.path]
+    return min(_units(child, supply) / child.share for child in role.roles)

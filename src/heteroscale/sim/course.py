@@ -15,6 +15,7 @@ from heteroscale.sim.sampling import quantile_s
 from heteroscale.sim.service import SimService
 from heteroscale.sim.serving import Counters
 from heteroscale.sim.signals import SignalWindow
+from heteroscale.sim.stages import unit_shares
 from heteroscale.sim.timeline import TimelineRecorder
 from heteroscale.workload.arrivals import PS_PER_S
 
@@ -71,8 +72,7 @@ class Course:
         self._window = window
         self._log = ChangeLog(spec, subclusters)
         self._last = service.sample()
-        prefill, decode = self._last.counters.roles
-        self._timeline = TimelineRecorder((prefill.role, decode.role), self._last)
+        self._timeline = TimelineRecorder(unit_shares(spec), self._last)
         self._ended: list[tuple[int, int]] = []
 
     def scrape(self) -> None:

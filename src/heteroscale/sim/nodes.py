@@ -49,12 +49,12 @@ class NodePool:
                 return chosen
         return None
 
-    def has_room(self, wanted: Iterable[tuple[AcceleratorOption, int]], domain: DomainPath) -> bool:
-        """Return whether so many instances of each shape fit a domain right now."""
+    def has_room(self, wanted: Iterable[tuple[AcceleratorOption, DomainPath, int]]) -> bool:
+        """Return whether so many instances of each shape fit their domains together right now."""
         free = list(self._free)
         fits = all(
             self.take(shape, domain) is not None
-            for shape, replicas in wanted
+            for shape, domain, replicas in wanted
             for _ in range(replicas)
         )
         self._free = free

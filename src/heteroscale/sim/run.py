@@ -150,13 +150,16 @@ class Run:
                 course.scrape()
 
     def _tick(self) -> None:
+        # At ticks alone: when a service's engines part must not depend on the others' events.
+        for service in self._plant.services.values():
+            service.settle()
         if self._loop is None:
             return
         report = self._loop.tick()
         directions: dict[str, list[Direction]] = {}
         for subcluster in self._subclusters:
-            for service, direction in subcluster.take_effects():
-                directions.setdefault(service, []).append(direction)
+            for name, direction in subcluster.take_effects():
+                directions.setdefault(name, []).append(direction)
         for course in self._courses:
             course.watch(report, directions.get(course.name, ()), self._now_ps / PS_PER_S)
 

@@ -6,8 +6,8 @@ Both the signals a policy sees and the timeline a reader sees come from here, so
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
 from typing import Protocol
@@ -31,13 +31,15 @@ class RoleTime:
     up_ps: int
     #: up_ps weighted with each accelerator's occupancy while kernels run
     occupied_ps: float
+    #: time in which they computed; None = what the kernel counts of the stage
+    busy_ps: float | None = None
 
 
 class UpTimes(Protocol):
     """Knows how long engines have been up."""
 
-    def role_time(self, role: str, now_ps: int) -> RoleTime:
-        """Return one role's summed wall time since the start of the run."""
+    def leaf_times(self, now_ps: int) -> Mapping[str, RoleTime]:
+        """Return leaf role → its summed wall time since the start of the run."""
         ...
 
 
@@ -51,18 +53,34 @@ class Sample:
     tbt: Int64Array
     #: prefill, decode
     times: tuple[RoleTime, RoleTime]
+    #: leaf role → its own time, of the roles inside a nested prefill role
+    parts: Mapping[str, RoleTime] = field(default_factory=dict)
 
 
 def take_sample(serving: Serving, up_times: UpTimes, now_ps: int) -> Sample:
     """Return the counters of one service at the time its serving plane stands at."""
     counters = serving.counters(now_ps)
-    prefill, decode = (up_times.role_time(role.role, now_ps) for role in counters.roles)
+    leaves = dict(up_times.leaf_times(now_ps))
+    decode = leaves.pop(counters.roles[RoleIndex.DECODE].role)
+    name = counters.roles[RoleIndex.PREFILL].role
+    parts = {} if name in leaves else leaves
     return Sample(
         at_ps=now_ps,
         counters=counters,
         ttft=serving.ttft_histogram(),
         tbt=serving.tbt_histogram(),
-        times=(prefill, decode),
+        times=(_together(parts.values()) if parts else leaves[name], decode),
+        parts=parts,
+    )
+
+
+def _together(parts: Iterable[RoleTime]) -> RoleTime:
+    """Return the time of all the roles of a stage."""
+    times = tuple(parts)
+    return RoleTime(
+        up_ps=sum(one.up_ps for one in times),
+        occupied_ps=sum(one.occupied_ps for one in times),
+        busy_ps=sum(one.busy_ps or 0.0 for one in times),
     )
 
 
@@ -112,21 +130,33 @@ class Span:
             return None
         return (after.output_tokens - before.output_tokens) / requests - 1.0
 
-    def utilization(self, role: RoleIndex) -> float | None:
-        """Return busy time ÷ wall time of running engines; None when none ran."""
-        up_ps = self._last.times[role].up_ps - self._first.times[role].up_ps
+    def utilization(self, role: RoleIndex, part: str | None = None) -> float | None:
+        """Return busy time ÷ wall time of running engines; None when none ran.
+
+        Args:
+            part: a role inside the stage's own; None = all of the stage.
+        """
+        first, last = self._times(role, part)
+        up_ps = last.up_ps - first.up_ps
         if up_ps == 0:
             return None
+        if first.busy_ps is not None and last.busy_ps is not None:
+            return (last.busy_ps - first.busy_ps) / up_ps
         before, after = self._first.counters.roles[role], self._last.counters.roles[role]
         return (after.busy_ps - before.busy_ps) / up_ps
 
-    def sm_activity(self, role: RoleIndex) -> float | None:
+    def sm_activity(self, role: RoleIndex, part: str | None = None) -> float | None:
         """Return utilization × occupancy; None when no engine ran."""
-        utilization = self.utilization(role)
+        utilization = self.utilization(role, part)
         if utilization is None:
             return None
-        before, after = self._first.times[role], self._last.times[role]
-        return utilization * (after.occupied_ps - before.occupied_ps) / (after.up_ps - before.up_ps)
+        first, last = self._times(role, part)
+        return utilization * (last.occupied_ps - first.occupied_ps) / (last.up_ps - first.up_ps)
+
+    def _times(self, role: RoleIndex, part: str | None) -> tuple[RoleTime, RoleTime]:
+        if part is None:
+            return self._first.times[role], self._last.times[role]
+        return self._first.parts[part], self._last.parts[part]
 
     def ttft_s(self, quantile: float) -> float | None:
         """Return a quantile of the times to first token; None when there was none."""
@@ -173,9 +203,12 @@ def _edges() -> Int64Array:
     return histogram_edges_ps()
 
 
-def role_times(up_ps: Mapping[str, int], occupancy: Mapping[str, float]) -> RoleTime:
+def role_times(
+    up_ps: Mapping[str, int], occupancy: Mapping[str, float], busy_ps: float | None = None
+) -> RoleTime:
     """Weigh the wall time of a role's accelerators (accelerator → ps) with their occupancy."""
     return RoleTime(
         up_ps=sum(up_ps.values()),
         occupied_ps=sum(up_ps[name] * occupancy[name] for name in sorted(up_ps)),
+        busy_ps=busy_ps,
     )

@@ -7,66 +7,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
+from heteroscale.entities.service import RolePath
 from heteroscale.entities.snapshot import InstanceState
-from heteroscale.entities.topology import DomainPath, Node
-from heteroscale.performance.model import StepCoefficients
 from heteroscale.sim.ports import SimClock
 from heteroscale.sim.rows import Row
 from heteroscale.sim.sampling import RoleTime, Sample, role_times, take_sample
 from heteroscale.sim.scrapes import InstanceSample
-from heteroscale.sim.serving import AdvanceStatus, Serving
+from heteroscale.sim.serving import AdvanceStatus, InstanceCounters, Serving
 from heteroscale.sim.subcluster import Roster
 from heteroscale.workload.arrivals import ArrivalSource
 
-#: (role, accelerator) → step times of one instance
-Speeds = Mapping[tuple[str, str], StepCoefficients]
 
+class Engines(Protocol):
+    """What the engines of a service tell of themselves."""
 
-class ServingEngines:
-    """Starts, routes and stops the engines of one serving plane."""
+    def counters(self, engine: int) -> InstanceCounters:
+        """Return what an engine has counted so far."""
+        ...
 
-    def __init__(self, serving: Serving, speeds: Speeds) -> None:
-        self._serving = serving
-        self._speeds = speeds
-        self._domains: dict[DomainPath, int] = {}
-        self._groups: dict[str, int] = {}
+    def part_busy_ps(self) -> Mapping[RolePath, float]:
+        """Return leaf role → time its engines computed, of roles inside others."""
+        ...
 
-    def start(self, row: Row, node: Node, routed: bool) -> int:
-        """Bring an engine up on a node and return its handle."""
-        _, group, role, accelerator = row.key
-        return self._serving.add_instance(
-            role,
-            self._speeds[role, accelerator],
-            group=self._groups.setdefault(group, len(self._groups)),
-            location=self._location(node),
-            capacity=max(1, round(1000 * row.shape.capacity)),
-            in_rotation=routed,
-        )
-
-    def route(self, engine: int, routed: bool) -> None:
-        """Send new requests to an engine, or stop sending them."""
-        self._serving.set_rotation(engine, routed)
-
-    def stop(self, engine: int) -> None:
-        """Take an engine away; what it still runs starts over elsewhere."""
-        if self._serving.outstanding(engine):
-            self._serving.fail(engine)
-        else:
-            self._serving.set_rotation(engine, False)
-            self._serving.remove(engine)
-
-    def requests(self, engine: int) -> int:
-        """Return the requests an engine still owes something to."""
-        return self._serving.outstanding(engine)
-
-    def _location(self, node: Node) -> tuple[int, int, int, int, int]:
-        """Number every domain on the way to a node; a path too short repeats its last domain."""
-        path = (*node.domain, *((node.name,) * (5 - len(node.domain))))[:5]
-        numbers = [
-            self._domains.setdefault(path[: depth + 1], len(self._domains)) for depth in range(5)
-        ]
-        return (numbers[0], numbers[1], numbers[2], numbers[3], numbers[4])
+    def settle(self) -> None:
+        """Let engines that are done with one another part."""
+        ...
 
 
 class SimService:
@@ -78,14 +45,16 @@ class SimService:
         name: str,
         clock: SimClock,
         serving: Serving,
+        engines: Engines,
         rosters: Sequence[Roster],
         arrivals: ArrivalSource,
         occupancy: Mapping[str, Mapping[str, float]],
     ) -> None:
-        """Take `occupancy`: role → accelerator → SM activity ÷ utilization."""
+        """Take `occupancy`: leaf role → accelerator → SM activity ÷ utilization."""
         self.name = name
         self.serving = serving
         self._clock = clock
+        self._engines = engines
         self._rosters = tuple(rosters)
         self._arrivals = arrivals
         self._occupancy = occupancy
@@ -113,7 +82,7 @@ class SimService:
         for row in self._rows():
             if row.engine < 0:
                 continue
-            counted = self.serving.instance_counters(row.engine)
+            counted = self._engines.counters(row.engine)
             samples.append(
                 InstanceSample(
                     at_ps=now_ps,
@@ -129,16 +98,27 @@ class SimService:
             )
         return tuple(samples)
 
-    def role_time(self, role: str, now_ps: int) -> RoleTime:
-        """Return the summed wall time of a role's running engines, by accelerator occupancy."""
-        occupancy = self._occupancy[role]
-        up_ps = {
-            accelerator: sum(
-                roster.usage.up_ps(self.name, role, accelerator, now_ps) for roster in self._rosters
+    def settle(self) -> None:
+        """Let what a tick has changed take effect among its engines."""
+        self._engines.settle()
+
+    def leaf_times(self, now_ps: int) -> Mapping[RolePath, RoleTime]:
+        """Return leaf role → summed wall time of its running engines, by accelerator occupancy."""
+        busy_ps = self._engines.part_busy_ps()
+        return {
+            role: role_times(
+                {
+                    accelerator: sum(
+                        roster.usage.up_ps(self.name, role, accelerator, now_ps)
+                        for roster in self._rosters
+                    )
+                    for accelerator in occupancy
+                },
+                occupancy,
+                busy_ps.get(role),
             )
-            for accelerator in occupancy
+            for role, occupancy in self._occupancy.items()
         }
-        return role_times(up_ps, occupancy)
 
     def gpu_ps(self) -> Mapping[str, int]:
         """Return accelerator → GPU × picoseconds asked for since the start of the run."""

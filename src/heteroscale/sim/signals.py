@@ -26,6 +26,8 @@ class SignalSettings:
 
     #: names of the prefill and the decode role
     roles: tuple[str, str]
+    #: the roles inside prefill's, which report in its place; () = it has none
+    parts: tuple[str, ...] = ()
     #: the SLO's quantile, at which latencies are reported
     quantile: float
     #: rates and latencies look back this far from the newest scrape; at least one interval
@@ -35,6 +37,15 @@ class SignalSettings:
     #: share of an instance's scrapes that fail; None = instances are not scraped one by one
     missing_share: float | None = None
     seed: int = 0
+
+    @property
+    def leaves(self) -> tuple[tuple[RoleIndex, str], ...]:
+        """Every role that reports, with its stage."""
+        prefill, decode = self.roles
+        return (
+            *((RoleIndex.PREFILL, part) for part in self.parts or (prefill,)),
+            (RoleIndex.DECODE, decode),
+        )
 
 
 class SignalWindow:
@@ -96,17 +107,17 @@ class SignalWindow:
     def _missing(self) -> tuple[_Value, ...]:
         return tuple(
             (signal, role, None, UnknownCause.MISSING, 1.0)
-            for index, role in zip(RoleIndex, self._settings.roles, strict=True)
+            for index, role in self._settings.leaves
             for signal in _SIGNALS[index]
         )
 
     def _known(self, span: Span) -> tuple[_Value, ...]:
         lengths = self._span(self._keep_ps)
         values: list[_Value] = []
-        for index, role in zip(RoleIndex, self._settings.roles, strict=True):
+        for index, role in self._settings.leaves:
             known = 1.0 if self._instances is None else self._instances.coverage(role)
             for signal in _SIGNALS[index]:
-                value = self._value(signal, index, span, lengths)
+                value = self._value(signal, index, role, span, lengths)
                 cause = None
                 if value is None:
                     latency = signal in (Signal.TTFT, Signal.TBT)
@@ -117,19 +128,20 @@ class SignalWindow:
         return tuple(values)
 
     def _value(
-        self, signal: Signal, role: RoleIndex, span: Span, lengths: Span | None
+        self, signal: Signal, role: RoleIndex, name: str, span: Span, lengths: Span | None
     ) -> float | None:
-        if self._instances is not None and signal in _OF_INSTANCES:
-            return self._of_instances(self._instances, signal, role)
+        if self._instances is not None and signal in _FROM_INSTANCES:
+            return _of_instances(self._instances, signal, name)
+        part = name if name in self._settings.parts else None
         match signal:
             case Signal.TPS:
                 return span.tps(role)
             case Signal.OFFERED_TPS:
                 return _offered_tps(role, span, lengths)
             case Signal.UTILIZATION:
-                return span.utilization(role)
+                return span.utilization(role, part)
             case Signal.SM_ACTIVITY:
-                return span.sm_activity(role)
+                return span.sm_activity(role, part)
             case Signal.TTFT:
                 return span.ttft_s(self._settings.quantile)
             case Signal.TBT:
@@ -139,23 +151,21 @@ class SignalWindow:
             case Signal.KV_USAGE:
                 return kv_usage(self._samples[-1])
 
-    def _of_instances(
-        self, series: InstanceSeries, signal: Signal, index: RoleIndex
-    ) -> float | None:
-        role = self._settings.roles[index]
-        match signal:
-            case Signal.TPS:
-                return series.tps(role)
-            case Signal.UTILIZATION:
-                return series.utilization(role)
-            case Signal.SM_ACTIVITY:
-                return series.sm_activity(role)
-            case _:
-                return series.kv_usage(role)
+
+def _of_instances(series: InstanceSeries, signal: Signal, role: str) -> float | None:
+    match signal:
+        case Signal.TPS:
+            return series.tps(role)
+        case Signal.UTILIZATION:
+            return series.utilization(role)
+        case Signal.SM_ACTIVITY:
+            return series.sm_activity(role)
+        case _:
+            return series.kv_usage(role)
 
 
 #: what is summed from instances; waiting and latency are only counted for the service as a whole
-_OF_INSTANCES = frozenset({Signal.TPS, Signal.UTILIZATION, Signal.SM_ACTIVITY, Signal.KV_USAGE})
+_FROM_INSTANCES = frozenset({Signal.TPS, Signal.UTILIZATION, Signal.SM_ACTIVITY, Signal.KV_USAGE})
 _BOTH = (
     Signal.TPS,
     Signal.OFFERED_TPS,

@@ -16,15 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from heteroscale.config.scenario import Scenario
-from heteroscale.entities.service import AcceleratorOption
+from heteroscale.entities.service import RolePath, ServiceSpec
 from heteroscale.performance.model import PerformanceModel
 from heteroscale.sim.capacity import decode_capacity_rps, prefill_capacity_rps
 from heteroscale.sim.course import ServiceRecord
 from heteroscale.sim.fleet_search import smallest_fleet
 from heteroscale.sim.result import Search
 from heteroscale.sim.run import Run
+from heteroscale.sim.stages import unit_shares
 from heteroscale.sim.traffic import arrivals_of
-from heteroscale.sim.world import build_world, settings_of, stage_roles
+from heteroscale.sim.world import build_world, settings_of, stage_speeds
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk, ArrivalSource, in_one
 
 #: a fixed fleet serves this long before it is compared, so that it is neither empty nor flooded
@@ -60,18 +61,34 @@ class Hours:
     requests: ArrivalChunk
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Shapes:
-    """The two roles' instances."""
+class _Fleets:
+    """What a pair of counts (units of prefill, units of decode) stands for."""
 
-    roles: tuple[str, str]
-    options: tuple[AcceleratorOption, AcceleratorOption]
+    def __init__(self, service: ServiceSpec) -> None:
+        self._options = {leaf.path: leaf.accelerators[0] for leaf in service.group.leaves()}
+        self._shares = unit_shares(service)
+
+    def replicas(self, counts: tuple[int, int]) -> dict[RolePath, int]:
+        """Return leaf role → instances."""
+        return {
+            role: count * share
+            for count, shares in zip(counts, self._shares, strict=True)
+            for role, share in shares.items()
+        }
 
     def gpus(self, counts: tuple[int, int]) -> int:
         """Return the GPUs of a fleet."""
         return sum(
-            count * option.gpus * option.nodes
-            for count, option in zip(counts, self.options, strict=True)
+            count * self._options[role].gpus * self._options[role].nodes
+            for role, count in self.replicas(counts).items()
+        )
+
+    def nodes(self, counts: tuple[int, int], accelerator: str) -> int:
+        """Return how many pieces of an accelerator's nodes a fleet takes."""
+        return sum(
+            count * self._options[role].nodes
+            for role, count in self.replicas(counts).items()
+            if self._options[role].type == accelerator
         )
 
 
@@ -97,13 +114,13 @@ def find_static_peak(
         return _nothing(Search.NOTHING_ENDED, None, 0)
     trial = _Trial(scenario, model, hours, (attained, ended), progress)
     start = _needed(scenario, model, hours)
-    best = smallest_fleet(trial.attains, start, trial.shapes.gpus)
+    best = smallest_fleet(trial.attains, start, trial.fleets.gpus)
     if best is None:
         return _nothing(Search.NONE_ATTAINS, attained / ended, trial.runs)
     return StaticPeak(
         search=Search.FOUND,
-        replicas=dict(zip(trial.shapes.roles, best, strict=True)),
-        gpus=trial.shapes.gpus(best),
+        replicas=trial.fleets.replicas(best),
+        gpus=trial.fleets.gpus(best),
         attainment=trial.attainment(best),
         policy_attainment=attained / ended,
         runs=trial.runs,
@@ -183,12 +200,7 @@ class _Trial:
         wanted: tuple[int, int],
         progress: Callable[[int], None] | None,
     ) -> None:
-        leaves = {leaf.path: leaf for leaf in scenario.service.group.leaves()}
-        prefill, decode = stage_roles(scenario.service)
-        self.shapes = _Shapes(
-            roles=(prefill, decode),
-            options=(leaves[prefill].accelerators[0], leaves[decode].accelerators[0]),
-        )
+        self.fleets = _Fleets(scenario.service)
         self.runs = 0
         self._scenario = scenario
         self._model = model
@@ -221,7 +233,7 @@ class _Trial:
         return self._known[counts]
 
     def _run(self, counts: tuple[int, int], span: Hours) -> ServiceRecord:
-        scenario = _roomy(self._scenario, self.shapes, counts)
+        scenario = _roomy(self._scenario, self.fleets, counts)
         name = scenario.service.name
         world = build_world(scenario, {name: self._model}, {name: iter((span.requests,))})
         duration_s = (span.last - span.first + span.warm_up) * scenario.timeline_interval_s
@@ -229,45 +241,43 @@ class _Trial:
         return Run(settings, scenario.fleet, world, None).go().only
 
 
-def _roomy(scenario: Scenario, shapes: _Shapes, counts: tuple[int, int]) -> Scenario:
+def _roomy(scenario: Scenario, fleets: _Fleets, counts: tuple[int, int]) -> Scenario:
     """Return a scenario that begins with the fleet: it may be more than the nodes there are."""
-    nodes = []
-    for section in scenario.nodes:
-        wanted = sum(
-            count * option.nodes
-            for count, option in zip(counts, shapes.options, strict=True)
-            if option.type == section.accelerator
+    nodes = tuple(
+        section.model_copy(
+            update={"nodes": max(section.nodes, fleets.nodes(counts, section.accelerator))}
         )
-        nodes.append(section.model_copy(update={"nodes": max(section.nodes, wanted)}))
+        for section in scenario.nodes
+    )
     service = scenario.service
-    group = replace(service.group, within=None)
+    roles = tuple(replace(role, within=None) for role in service.group.roles)
+    group = replace(service.group, within=None, roles=roles)
     fleet = replace(scenario.fleet, services=(replace(service, group=group),))
-    own = replace(scenario.own, initial=dict(zip(shapes.roles, counts, strict=True)))
-    return replace(scenario, nodes=tuple(nodes), fleet=fleet, simulated=(own,))
+    own = replace(scenario.own, initial=fleets.replicas(counts))
+    return replace(scenario, nodes=nodes, fleet=fleet, simulated=(own,))
 
 
 def _needed(
     scenario: Scenario, model: PerformanceModel, hours: Iterable[Hours]
 ) -> tuple[float, float]:
-    """Return how many instances of each role are kept busy where its load is highest.
+    """Return how many units of each stage are kept busy where its load is highest.
 
     The load is that of one interval of the timeline: an average over hours hides a burst.
     """
-    leaves = {leaf.path: leaf.accelerators[0] for leaf in scenario.service.group.leaves()}
-    prefill, decode = (leaves[role] for role in stage_roles(scenario.service))
+    prefill, decode = stage_speeds(scenario, model)
     interval_s = scenario.timeline_interval_s
     needs = []
     for span in hours:
         of_prefill = _busiest_interval(span.requests, span.requests.input_tokens, interval_s)
         prefill_rps = prefill_capacity_rps(
-            model.coefficients(prefill.type, prefill.gpus * prefill.nodes),
+            prefill,
             of_prefill.input_tokens,
             scenario.own.serving.prefill_token_budget,
             chunked=scenario.own.serving.chunked_prefill,
         )
         of_decode = _busiest_interval(span.requests, span.requests.output_tokens, interval_s)
         decode_rps = decode_capacity_rps(
-            model.coefficients(decode.type, decode.gpus * decode.nodes),
+            decode,
             of_decode.input_tokens,
             of_decode.output_tokens,
             scenario.own.serving.decode_max_batch,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from heteroscale.entities.service import RolePath
 from heteroscale.entities.snapshot import SUPPLY_STATES, InstanceState
 from heteroscale.sim.result import Timeline
 from heteroscale.sim.sampling import RoleIndex, Sample, Span
@@ -21,8 +22,12 @@ _QUANTILES = ((50, 0.5), (90, 0.9), (99, 0.99))
 class TimelineRecorder:
     """Collects one interval after the other."""
 
-    def __init__(self, roles: tuple[str, str], first: Sample) -> None:
-        """Start at the run's first sample."""
+    def __init__(
+        self, shares: tuple[Mapping[RolePath, int], Mapping[RolePath, int]], first: Sample
+    ) -> None:
+        """Start at the run's first sample; `shares` as `unit_shares` gives them."""
+        self._shares = shares
+        roles = [role for of_stage in shares for role in of_stage]
         self._roles = roles
         self._last = first
         self._series: dict[str, list[float | None]] = {}
@@ -38,11 +43,8 @@ class TimelineRecorder:
     ) -> None:
         """Close the interval that ends with `sample`."""
         figures = _figures(Span(self._last, sample), sample)
-        supply = [
-            sum(n for state, n in states[role].items() if state in SUPPLY_STATES)
-            for role in self._roles
-        ]
-        figures["ratio"] = supply[0] / supply[1] if supply[1] else None
+        prefill, decode = (_units(of_stage, states) for of_stage in self._shares)
+        figures["ratio"] = prefill / decode if decode else None
         figures["ratio_in_force"] = ratio_in_force
         for name, value in figures.items():
             self._series.setdefault(name, []).append(value)
@@ -64,6 +66,16 @@ class TimelineRecorder:
         )
 
 
+def _units(
+    shares: Mapping[RolePath, int], states: Mapping[str, Mapping[InstanceState, int]]
+) -> float:
+    """Return how many units of a stage its instances in supply make."""
+    return min(
+        sum(count for state, count in states[role].items() if state in SUPPLY_STATES) / share
+        for role, share in shares.items()
+    )
+
+
 def _figures(span: Span, sample: Sample) -> dict[str, float | None]:
     attained, ended = span.attained()
     figures: dict[str, float | None] = {
@@ -77,6 +89,9 @@ def _figures(span: Span, sample: Sample) -> dict[str, float | None]:
         figures[f"{role}_utilization"] = span.utilization(index)
         figures[f"{role}_sm_activity"] = span.sm_activity(index)
         figures[f"{role}_queue"] = float(sample.counters.roles[index].waiting)
+    for part in sample.parts:
+        figures[f"{part}_utilization"] = span.utilization(RoleIndex.PREFILL, part)
+        figures[f"{part}_sm_activity"] = span.sm_activity(RoleIndex.PREFILL, part)
     figures["kv_usage"] = kv_usage(sample)
     for percent, quantile in _QUANTILES:
         figures[f"ttft_p{percent}_s"] = span.ttft_s(quantile)

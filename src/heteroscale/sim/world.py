@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from heteroscale.config.scenario import Scenario
 from heteroscale.config.scenario_sections import MetricsSection
-from heteroscale.entities.service import ServiceSpec, Stage
+from heteroscale.entities.service import (
+    AcceleratorOption,
+    RolePath,
+    RoleSpec,
+    ServiceSpec,
+    Stage,
+)
 from heteroscale.entities.topology import DomainPath, Node
 from heteroscale.errors import ConfigError, Problem
 from heteroscale.performance.model import PerformanceModel, StepCoefficients
 from heteroscale.sim.course import RunSettings
+from heteroscale.sim.engines import ServingEngines, Speeds
 from heteroscale.sim.hardware import network_table, nodes_by_subcluster, uplink_fs_per_byte
+from heteroscale.sim.nodes import NodePool
 from heteroscale.sim.plant import Plant
 from heteroscale.sim.ports import SimClock, SimSubcluster
-from heteroscale.sim.service import ServingEngines, SimService
+from heteroscale.sim.service import SimService
 from heteroscale.sim.serving import KvAdmission, PrefixCache, Routing, Serving, ServingOptions
 from heteroscale.sim.signals import SignalSettings, SignalWindow
+from heteroscale.sim.stages import stage_roles, unit_shares
 from heteroscale.sim.start_up import always, drawn
 from heteroscale.sim.subcluster import Roster, Tenant
+from heteroscale.sim.unit_engines import UnitEngines
+from heteroscale.sim.unit_speed import Parts, unit_speed
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalSource
 
 #: name of the deployment group that is there at the start, as the pre-scheduler would call it
@@ -55,12 +67,13 @@ def build_world(
     """
     clock = SimClock(scenario.start_s)
     nodes = nodes_by_subcluster(scenario.nodes)
-    servings, tenants, occupancies = {}, {}, {}
+    servings, engines, tenants, occupancies = {}, {}, {}, {}
     for alone in scenario.alone():
         service = alone.service
         speeds = _speeds(service, models[service.name])
         servings[service.name] = _serving(alone)
-        tenants[service.name] = _tenant(alone, ServingEngines(servings[service.name], speeds))
+        engines[service.name] = _engines(alone, servings[service.name], speeds)
+        tenants[service.name] = _tenant(alone, engines[service.name])
         occupancies[service.name] = _occupancy(service, speeds)
     rosters = {
         name: Roster(
@@ -79,6 +92,7 @@ def build_world(
             name=name,
             clock=clock,
             serving=serving,
+            engines=engines[name],
             rosters=tuple(rosters.values()),
             arrivals=arrivals[name],
             occupancy=occupancies[name],
@@ -94,9 +108,11 @@ def build_world(
 
 
 def _window(alone: Scenario) -> SignalWindow:
+    prefill, _ = unit_shares(alone.service)
     return SignalWindow(
         SignalSettings(
             roles=stage_roles(alone.service),
+            parts=tuple(prefill) if len(prefill) > 1 else (),
             quantile=alone.service.slo.quantile,
             window_s=alone.metrics.window_s,
             missing_share=_missing_share(alone.metrics),
@@ -138,7 +154,42 @@ def serving_options(alone: Scenario) -> ServingOptions:
     )
 
 
-def _tenant(alone: Scenario, engines: ServingEngines) -> Tenant:
+def _engines(alone: Scenario, serving: Serving, speeds: Speeds) -> ServingEngines | UnitEngines:
+    parts = prefill_parts(alone)
+    if parts is None:
+        return ServingEngines(serving, speeds)
+    return UnitEngines(stage_roles(alone.service)[0], serving, speeds, parts)
+
+
+def prefill_parts(alone: Scenario) -> Parts | None:
+    """Return how the roles inside prefill work together; None = there are none inside."""
+    section = alone.own.serving.prefill_parts
+    if section is None:
+        return None
+    shares, _ = unit_shares(alone.service)
+    return Parts(
+        shares=shares,
+        work=section.work,
+        hand_over_ps=section.layers * round(section.hand_over_s * PS_PER_S),
+        full_batch=alone.own.serving.prefill_token_budget,
+    )
+
+
+def stage_speeds(
+    alone: Scenario, model: PerformanceModel
+) -> tuple[StepCoefficients, StepCoefficients]:
+    """Return how fast one unit of prefill and of decode is, on its preferred accelerators."""
+    speeds, parts = _speeds(alone.service, model), prefill_parts(alone)
+    first = {leaf.path: leaf.accelerators[0] for leaf in alone.service.group.leaves()}
+    of_one = {role: speeds[role, option.type] for role, option in first.items()}
+    prefill, decode = stage_roles(alone.service)
+    if parts is None:
+        return of_one[prefill], of_one[decode]
+    members = {role: [of_one[role]] * share for role, share in parts.shares.items()}
+    return unit_speed(parts, members).coefficients, of_one[decode]
+
+
+def _tenant(alone: Scenario, engines: ServingEngines | UnitEngines) -> Tenant:
     own = alone.own
     return Tenant(
         shapes={
@@ -174,12 +225,6 @@ def _missing_share(section: MetricsSection) -> float | None:
     return section.missing_share if one_by_one else None
 
 
-def stage_roles(service: ServiceSpec) -> tuple[str, str]:
-    """Return the names of a service's prefill and decode role."""
-    by_stage = {leaf.stage: leaf.path for leaf in service.group.leaves()}
-    return by_stage[Stage.PREFILL], by_stage[Stage.DECODE]
-
-
 def _speeds(
     service: ServiceSpec, model: PerformanceModel
 ) -> Mapping[tuple[str, str], StepCoefficients]:
@@ -208,23 +253,53 @@ def _place_first(
 ) -> None:
     """Put the first instances, on their preferred accelerator, into the first domain with room."""
     service, initial = alone.service, alone.own.initial
-    wanted = [(leaf, leaf.accelerators[0], initial[leaf.path]) for leaf in service.group.leaves()]
+    levels = alone.fleet.levels
     for name, roster in rosters.items():
-        for domain in _domains(nodes[name], service.group.within, alone.fleet.levels):
-            shapes = [(shape, replicas) for _, shape, replicas in wanted]
-            if not roster.pool.has_room(shapes, domain):
+        for domain in _domains(nodes[name], service.group.within, levels):
+            found = _found(service.group.roles, initial, roster.pool, domain, levels)
+            if found is None:
                 continue
-            for leaf, shape, replicas in wanted:
-                roster.place((service.name, FIRST_GROUP, leaf.path, shape.type), domain, replicas)
+            for role, (shape, inside, replicas) in found.items():
+                roster.place((service.name, FIRST_GROUP, role, shape.type), inside, replicas)
             return
     level = service.group.within or "sub-cluster"
-    counts = ", ".join(f"{replicas} {leaf.path}" for leaf, _, replicas in wanted)
+    counts = ", ".join(f"{initial[leaf.path]} {leaf.path}" for leaf in service.group.leaves())
     rule = f"must fit one {level}: no {level} has free nodes for {counts} instances"
     raise ConfigError([Problem(path=f"{alone.own.place}initial", rule=rule)])
 
 
+#: leaf role → its shape, the domain it shares, and how many
+_Found: TypeAlias = dict[RolePath, tuple[AcceleratorOption, DomainPath, int]]
+
+
+def _found(
+    roles: Sequence[RoleSpec],
+    initial: Mapping[RolePath, int],
+    pool: NodePool,
+    domain: DomainPath,
+    levels: tuple[str, ...],
+) -> _Found | None:
+    """Return where the first instances of some roles go inside a domain; None = nowhere in it."""
+    found: _Found = {}
+    for role in roles:
+        inside = [node for node in pool.nodes if node.domain[: len(domain)] == domain]
+        for narrower in _domains(inside, role.within, levels) if role.within else (domain,):
+            more: _Found | None = (
+                {role.path: (role.accelerators[0], narrower, initial[role.path])}
+                if role.is_leaf
+                else _found(role.roles, initial, pool, narrower, levels)
+            )
+            together = [*found.values(), *(more or {}).values()]
+            if more is not None and pool.has_room(together):
+                found |= more
+                break
+        else:
+            return None
+    return found
+
+
 def _domains(
-    nodes: tuple[Node, ...], within: str | None, levels: tuple[str, ...]
+    nodes: Sequence[Node], within: str | None, levels: tuple[str, ...]
 ) -> tuple[DomainPath, ...]:
     """Return the domains one group may live in, in first-fit order."""
     if within is None:

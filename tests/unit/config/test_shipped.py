@@ -106,6 +106,7 @@ def test_there_are_the_scenarios_that_the_documents_name() -> None:
         "azure-conv",
         "burst",
         "mixed-accelerators",
+        "moe-two-level",
         "mooncake",
         "paper-day",
         "prefill-bound",
