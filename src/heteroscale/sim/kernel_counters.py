@@ -93,6 +93,11 @@ class Counters:
     first_tokens: int
     #: KV transfers on the wire
     in_transfer: int
+    #: cumulative: bytes of KV put on the wire, those that arrived and those lost with an instance
+    #: that failed; the others are on the wire. A transfer counts whole, with what went ahead of it
+    kv_put_bytes: int = 0
+    kv_delivered_bytes: int = 0
+    kv_lost_bytes: int = 0
     #: cumulative: times that a running sequence lost its KV for lack of room
     preempted: int = 0
     #: cumulative: input tokens of the requests whose blocks were looked for in a prefix cache,

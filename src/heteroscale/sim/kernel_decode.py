@@ -16,12 +16,14 @@ from heteroscale.sim.kernel_heap import (
     queue_slot,
     queue_slot_first,
 )
+from heteroscale.sim.kernel_links import kv_bytes
 from heteroscale.sim.kernel_measure import bucket_of, count_ramp, write_log
 from heteroscale.sim.kernel_requests import complete
 from heteroscale.sim.kernel_state import (
     G_GROWS,
     G_IN_TRANSFER,
     G_JOINS,
+    G_KV_DELIVERED,
     G_MAX_BATCH,
     G_PREEMPTED,
     I_BASE,
@@ -261,6 +263,7 @@ def end_transfer(state: State, slot: int, now: int) -> None:
     instances = state.instances
     i = slots[slot, R_DECODE]
     state.scalars[G_IN_TRANSFER] -= 1
+    state.scalars[G_KV_DELIVERED] += kv_bytes(state, slot)
     instances[slots[slot, R_PREFILL], I_OUTSTANDING] -= 1
     write_log(state.log, state.scalars, now, LOG_KV_ARRIVED, slots[slot, R_REQUEST], i)
     queue_slot(slots, instances, i, slot)

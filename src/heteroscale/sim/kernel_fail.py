@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from heteroscale.sim.kernel_bundles import add_transfer
-from heteroscale.sim.kernel_links import leave_uplinks
+from heteroscale.sim.kernel_links import kv_bytes, leave_uplinks
 from heteroscale.sim.kernel_measure import write_log
 from heteroscale.sim.kernel_memory import more_log
 from heteroscale.sim.kernel_prefill import wait_for_prefill
@@ -17,6 +17,7 @@ from heteroscale.sim.kernel_state import (
     G_DECODE_HEAD,
     G_EVENTS,
     G_IN_TRANSFER,
+    G_KV_LOST,
     G_LOGGED,
     G_LOGGING,
     G_NOW,
@@ -116,6 +117,7 @@ def _take_transfers(state: State, handle: int, side: int) -> list[int]:
     scalars[G_IN_TRANSFER] -= len(taken)
     for slot in taken:
         request = state.slots[slot]
+        scalars[G_KV_LOST] += kv_bytes(state, slot)
         if side == R_PREFILL:
             state.load[request[R_DECODE]] -= request[R_INPUT] + request[R_OUTPUT]
             state.instances[request[R_DECODE], I_OUTSTANDING] -= 1

@@ -32,6 +32,7 @@ from heteroscale.sim.kernel_state import (
     B_SLOW,
     B_UPLINK,
     G_BUNDLES,
+    G_KV_PUT,
     G_OVERLAP,
     G_SHARED,
     I_KV_BYTES,
@@ -63,6 +64,13 @@ def distance(instances: Int64Array, a: int, b: int) -> int:
         if instances[a, I_LOCATION + level] != instances[b, I_LOCATION + level]:
             return 5 - level
     return 0
+
+
+@inlined
+def kv_bytes(state: State, slot: int) -> int:
+    """Return the bytes of the KV that a request's prefill instance makes."""
+    per_token: int = state.instances[state.slots[slot, R_PREFILL], I_KV_BYTES]
+    return int(state.slots[slot, R_INPUT]) * per_token
 
 
 @inlined
@@ -222,7 +230,8 @@ def begin_transfer(state: State, slot: int, now: int, prefill_time: int) -> None
     scalars = state.scalars
     source = slots[slot, R_PREFILL]
     far = distance(state.instances, source, slots[slot, R_DECODE])
-    left = slots[slot, R_INPUT] * state.instances[source, I_KV_BYTES]
+    left = kv_bytes(state, slot)
+    scalars[G_KV_PUT] += left
     alone = state.network[1, far]
     if scalars[G_OVERLAP] > 0:
         ahead = left * scalars[G_OVERLAP] // 1000

@@ -119,7 +119,11 @@ G_DECODE_ROUTING = 51
 G_BLOCK_TOKENS = 52  # of one block of the prefix caches; 0 = there are none
 G_LOOKED_UP = 53  # input tokens of the requests with blocks whose batch has ended …
 G_HIT = 54  # … and those of them that were cached
-G_COLUMNS = 55
+# KV bytes put on the wire, those that have arrived, and those lost with an instance that failed.
+G_KV_PUT = 55
+G_KV_DELIVERED = 56
+G_KV_LOST = 57
+G_COLUMNS = 58
 
 # Columns of `slots`.
 R_REQUEST = 0  # number of the request in order of arrival; −1 = the slot is free

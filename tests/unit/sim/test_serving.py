@@ -119,6 +119,8 @@ def test_one_request_from_arrival_to_last_token() -> None:
         attained=1,
         first_tokens=1,
         in_transfer=0,
+        kv_put_bytes=20_000,
+        kv_delivered_bytes=20_000,
         roles=(
             RoleCounters(
                 role="prefill",

@@ -320,6 +320,7 @@ class Twin(TwinLinks, TwinReading):
         assert request.source is not None
         assert request.sink is not None
         self.in_transfer -= 1
+        self.kv_delivered += request.kv_bytes
         request.source.outstanding -= 1
         self.note(KV_ARRIVED, request, request.sink)
         request.sink.waiting.append(request)

@@ -14,7 +14,8 @@ class TwinLinks(TwinPlane):
         self, request: Request, source: TwinInstance, sink: TwinInstance, prefilled_in: int
     ) -> None:
         far = apart(source, sink)
-        request.left = request.inputs * source.speed.kv_bytes_per_token
+        request.left = request.kv_bytes = request.inputs * source.speed.kv_bytes_per_token
+        self.kv_put += request.kv_bytes
         request.since = self.now
         request.latency = self.network.latency_ps[far]
         request.alone = request.slow = self.network.fs_per_byte[far]
@@ -81,6 +82,7 @@ class TwinLinks(TwinPlane):
             self.crossing.remove(request)
             self.share_uplinks(request)
         self.in_transfer -= 1
+        self.kv_lost += request.kv_bytes
         request.source.outstanding -= 1
         request.sink.outstanding -= 1
         request.sink.assigned -= request.tokens

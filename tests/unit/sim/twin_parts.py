@@ -33,12 +33,14 @@ class Request:
     source: TwinInstance | None = None
     sink: TwinInstance | None = None
     # A transfer: bytes left at a time, time per byte, its own time per byte, time from the last
-    # byte's sending to its arrival, uplinks on the way: the same ones from one S0 to one other.
+    # byte's sending to its arrival, all of its bytes, those that went ahead among them, and uplinks
+    # on the way: the same ones from one S0 to one other.
     left: int = 0
     since: int = 0
     slow: int = 0
     alone: int = 0
     latency: int = 0
+    kv_bytes: int = 0
     uplinks: list[tuple[str, Location | tuple[int, ...]]] = field(default_factory=list)
 
     @property

@@ -49,6 +49,9 @@ class TwinPlane:
         self.looked_up = 0
         self.hit = 0
         self.in_transfer = 0
+        self.kv_put = 0
+        self.kv_delivered = 0
+        self.kv_lost = 0
         self.crossing: list[Request] = []
         self.slowed = 0
 
