@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from heteroscale.app import assemble
+from heteroscale.app import RANDOM, assemble, with_faults
 from heteroscale.config.fault_sections import FaultSection
 from heteroscale.config.scenario import load_scenario
 from heteroscale.sim.result import SimulationResult
+from tests.unit.config.texts import REPO
 from tests.unit.sim.small import changed
 
 HERE = Path(__file__).parent
@@ -66,3 +67,14 @@ def test_actions_that_are_sent_twice_have_the_effect_of_once() -> None:
     twice = {"at_s": 0.0, "kind": "repeated_actions", "duration_s": 5400.0}
     found = simulated({"scenario": "burst.yaml", "faults": [twice]})
     assert dataclasses.replace(found, faults=None) == simulated({"scenario": "burst.yaml"})
+
+
+@pytest.mark.parametrize("name", ["two-services", "moe-two-level", "mixed-accelerators"])
+@pytest.mark.parametrize("seed", [1, 3])
+def test_whatever_fails_no_tick_breaks_an_invariant(name: str, seed: int) -> None:
+    scenario = load_scenario(REPO / "examples" / "scenarios" / f"{name}.yaml")
+    broken = with_faults(dataclasses.replace(scenario, seed=seed), RANDOM)
+    for record in assemble(broken, check=True).go().services.values():
+        count = record.result.requests
+        assert count.arrived == count.completed + count.running + count.refused
+        assert (record.result.slo_attainment or 0.0) > 0.8
