@@ -26,6 +26,7 @@ from heteroscale.ports import MetricsSource, Subcluster
 from heteroscale.report.figures import span_text
 from heteroscale.report.fleet import page, result_json
 from heteroscale.sim.checker import Checked
+from heteroscale.sim.colocated_peak import find_colocated_peak
 from heteroscale.sim.course import ServiceRecord
 from heteroscale.sim.fault_plan import random_faults
 from heteroscale.sim.faults import Faults
@@ -140,8 +141,12 @@ def _compared(
     """Return a service's result beside the smallest fixed fleet that attains as much."""
     peak = find_static_peak(alone, _model_of(alone), record, progress)
     hours = result.simulated_s / 3600
+    pool = None
+    if alone.static_peak.colocated_token_budget is not None:
+        pool = find_colocated_peak(alone, _model_of(alone), record, progress)
     return dataclasses.replace(
         result,
+        colocated_peak=pool,
         gpu_hours_static_peak=peak.gpus * hours if peak.search is Search.FOUND else None,
         static_peak=peak.replicas,
         static_peak_search=peak.search,

@@ -336,6 +336,11 @@ class StaticPeakSection(Section):
     busiest_hours: Annotated[float, Field(gt=0, le=2_400)] = optional(
         2.0, "hours of the run that the search looks at"
     )
+    colocated_token_budget: Annotated[int, Field(ge=1, le=10_000_000)] | None = optional(
+        None,
+        "tokens of one step of co-located engines on decode's instances, whose smallest fixed pool "
+        "is then searched as well; null = none is",
+    )
 
 
 class SimulatedSection(Section):

@@ -90,6 +90,7 @@ def _fields(result: SimulationResult) -> dict[str, Json]:
         "static_peak_search": result.static_peak_search.value,
         "static_peak_attainment": result.static_peak_attainment,
         "policy_attainment": result.policy_attainment,
+        **({} if result.colocated_peak is None else {"colocated_peak": _pool(result)}),
         "ttft_p50_s": result.ttft_p50_s,
         "ttft_p99_s": result.ttft_p99_s,
         "tbt_p50_s": result.tbt_p50_s,
@@ -124,6 +125,19 @@ def _change(change: Change) -> Json:
         "after": dict(change.after),
         "headline": change.headline,
         "reasons": list(change.reasons),
+    }
+
+
+def _pool(result: SimulationResult) -> Json:
+    pool = result.colocated_peak
+    if pool is None:
+        return None
+    return {
+        "search": pool.search.value,
+        "replicas": pool.replicas,
+        "gpus": pool.gpus,
+        "gpu_hours": pool.gpus * result.simulated_s / 3600 if pool.gpus else None,
+        "attainment": pool.attainment,
     }
 
 

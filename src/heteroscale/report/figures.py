@@ -151,16 +151,27 @@ def _gpu_hours(result: SimulationResult) -> Figure:
         return Figure(
             label="GPU-hours",
             value=hours_text(result.gpu_hours),
-            note=NO_COMPARISON[result.static_peak_search],
+            note=NO_COMPARISON[result.static_peak_search] + _pool_text(result),
         )
     return Figure(
         label="GPU-hours saved",
         value=share_text(saved),
         note=f"{hours_text(result.gpu_hours)} against"
         f" {hours_text(result.gpu_hours_static_peak or 0.0)} fixed"
-        f" ({counts_text(result.static_peak)})",
+        f" ({counts_text(result.static_peak)}){_pool_text(result)}",
         good=saved > 0,
     )
+
+
+def _pool_text(result: SimulationResult) -> str:
+    """Return what co-located engines would need, where they were searched."""
+    pool = result.colocated_peak
+    if pool is None:
+        return ""
+    if pool.search is not Search.FOUND:
+        return "; no co-located pool attains as much"
+    hours = pool.gpus * result.simulated_s / 3600
+    return f"; {hours_text(hours)} co-located ({pool.replicas} engines)"
 
 
 def _busiest_text(result: SimulationResult) -> str:

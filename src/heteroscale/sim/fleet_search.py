@@ -58,6 +58,18 @@ def smallest_fleet(
     return _descended(attains, best, gpus)
 
 
+def smallest_pool(attains: Callable[[int], bool], needed: float) -> int | None:
+    """Return the fewest instances of one kind that attain; None = even far too many do not.
+
+    Takes it that more attain no less; `needed` is a guess.
+    """
+    for doubling in range(_DOUBLINGS + 1):
+        plenty = math.ceil(needed * _SPARE * 2**doubling) + 1
+        if attains(plenty):
+            return _fewest(attains, needed, plenty)
+    return None
+
+
 def _plentiful(
     attains: Callable[[tuple[int, int]], bool], needed: tuple[float, float]
 ) -> tuple[int, int] | None:

@@ -95,6 +95,18 @@ class Timeline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ColocatedPeak:
+    """The smallest fixed pool of co-located engines that attains what the policy attained."""
+
+    search: Search
+    #: 0 = there is none
+    replicas: int = 0
+    gpus: int = 0
+    #: of the requests that ended in the busiest hours; None = no pool
+    attainment: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationResult:
     """Everything a run is judged by. Field meanings: docs/result.md."""
 
@@ -118,6 +130,8 @@ class SimulationResult:
     #: of the requests that ended in the busiest hours; None = unknown
     static_peak_attainment: float | None = None
     policy_attainment: float | None = None
+    #: None = none was asked for
+    colocated_peak: ColocatedPeak | None = None
     ttft_p50_s: float | None
     ttft_p99_s: float | None
     tbt_p50_s: float | None

@@ -106,14 +106,11 @@ def find_static_peak(
         policy: the service's record of the policy's run of this scenario.
         progress: told how many fixed fleets have been simulated.
     """
-    busy = busiest(policy, scenario.static_peak.busiest_hours)
-    hours = tuple(_with_requests(busy, arrivals_of(scenario), scenario.timeline_interval_s))
-    attained = sum(sum(policy.attained[span.first : span.last]) for span in hours)
-    ended = sum(sum(policy.ended[span.first : span.last]) for span in hours)
+    hours, (attained, ended) = compared_hours(scenario, policy)
     if ended == 0:
         return _nothing(Search.NOTHING_ENDED, None, 0)
     trial = _Trial(scenario, model, hours, (attained, ended), progress)
-    start = _needed(scenario, model, hours)
+    start = needed_instances(scenario, model, hours)
     best = smallest_fleet(trial.attains, start, trial.fleets.gpus)
     if best is None:
         return _nothing(Search.NONE_ATTAINS, attained / ended, trial.runs)
@@ -125,6 +122,17 @@ def find_static_peak(
         policy_attainment=attained / ended,
         runs=trial.runs,
     )
+
+
+def compared_hours(
+    scenario: Scenario, policy: ServiceRecord
+) -> tuple[tuple[Hours, ...], tuple[int, int]]:
+    """Return the busy hours with their requests, and what of them the policy (attained, ended)."""
+    busy = busiest(policy, scenario.static_peak.busiest_hours)
+    hours = tuple(_with_requests(busy, arrivals_of(scenario), scenario.timeline_interval_s))
+    attained = sum(sum(policy.attained[span.first : span.last]) for span in hours)
+    ended = sum(sum(policy.ended[span.first : span.last]) for span in hours)
+    return hours, (attained, ended)
 
 
 def _nothing(search: Search, policy_attainment: float | None, runs: int) -> StaticPeak:
@@ -257,7 +265,7 @@ def _roomy(scenario: Scenario, fleets: _Fleets, counts: tuple[int, int]) -> Scen
     return replace(scenario, nodes=nodes, fleet=fleet, simulated=(own,))
 
 
-def _needed(
+def needed_instances(
     scenario: Scenario, model: PerformanceModel, hours: Iterable[Hours]
 ) -> tuple[float, float]:
     """Return how many units of each stage are kept busy where its load is highest.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from heteroscale.report.encode import result_json, rounded
-from heteroscale.sim.result import FaultNote, PrefixHits
+from heteroscale.sim.result import ColocatedPeak, FaultNote, PrefixHits, Search
 from tests.unit.report.results import a_day, an_empty_run
 
 DOCUMENTED = Path(__file__).resolve().parents[3] / "docs" / "result.md"
@@ -51,6 +51,7 @@ KEYS = [
 ]
 
 
+POOL = ColocatedPeak(search=Search.FOUND, replicas=3, gpus=24, attainment=0.99)
 HITS = PrefixHits(lookup_tokens=200, hit_tokens=50)
 
 
@@ -73,10 +74,23 @@ def test_prefix_caches_are_told_only_where_they_were_asked() -> None:
     assert found["prefix_cache"] == {"lookup_tokens": 200, "hit_tokens": 50, "hit_rate": 0.25}
 
 
+def test_a_co_located_pool_is_told_only_where_one_was_searched() -> None:
+    day = replace(a_day(), colocated_peak=POOL)
+    found = json.loads(result_json(day, 1.0))
+    assert [key for key in found if key != "colocated_peak"] == KEYS
+    assert found["colocated_peak"] == {
+        "search": "found",
+        "replicas": 3,
+        "gpus": 24,
+        "gpu_hours": 24 * day.simulated_s / 3600,
+        "attainment": 0.99,
+    }
+
+
 def test_every_key_is_documented_in_the_same_order() -> None:
     of_one, _, _ = DOCUMENTED.read_text(encoding="utf-8").partition("## Several services")
     text, of_timeline = of_one.split("## `timeline`")
-    broken = replace(a_day(), faults=(), prefix_cache=HITS)
+    broken = replace(a_day(), faults=(), prefix_cache=HITS, colocated_peak=POOL)
     documented = list(json.loads(result_json(broken, 1.0)))
     assert re.findall(r"^\| `([a-z0-9_]+)` \|", text, re.MULTILINE) == documented
     of_series = re.findall(r"`([a-z0-9_]+)`(?=[^|]*\|[^|]*\|$)", of_timeline, re.MULTILINE)

@@ -23,7 +23,7 @@ from heteroscale.report.figures import (
     span_text,
 )
 from heteroscale.report.table import summary
-from heteroscale.sim.result import Change, PrefixHits, Search, SimulationResult
+from heteroscale.sim.result import Change, ColocatedPeak, PrefixHits, Search, SimulationResult
 from tests.unit.report.results import a_day, an_empty_run
 
 LIMITS = "TTFT ≤ 1 s, mean gap ≤ 40 ms"
@@ -60,6 +60,29 @@ def test_the_hit_rate_is_shown_where_prefix_caches_were_asked() -> None:
     assert (
         line == "Prefix cache hits           25.0 %  of 144 M prompt tokens were not computed again"
     )
+
+
+@pytest.mark.parametrize(
+    ("pool", "want"),
+    [
+        pytest.param(None, "(22 prefill + 15 decode)", id="not asked for"),
+        pytest.param(
+            ColocatedPeak(search=Search.FOUND, replicas=40, gpus=320, attainment=0.99),
+            "(22 prefill + 15 decode); 7,680 co-located (40 engines)",
+            id="found",
+        ),
+        pytest.param(
+            ColocatedPeak(search=Search.NONE_ATTAINS),
+            "(22 prefill + 15 decode); no co-located pool attains as much",
+            id="none attains as much",
+        ),
+    ],
+)
+def test_a_co_located_pool_stands_beside_the_fixed_fleet(
+    pool: ColocatedPeak | None, want: str
+) -> None:
+    figures = headline(replace(a_day(), colocated_peak=pool))
+    assert figures[0].note.endswith(want)
 
 
 def test_nothing_arrived_is_told_with_dashes_not_zeros() -> None:
