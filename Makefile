@@ -60,9 +60,23 @@ $(DYNAMO)/.installed: tests/integration/dynamo.lock
 		{ echo "Dynamo cannot be had from the package index: no integration tests" >&2; exit 1; }
 	@touch $@
 
+# A server of the operating system's packages: what cannot be installed here is skipped with a message.
+.PHONY: prometheus
+prometheus:
+	@command -v prometheus > /dev/null || \
+		(apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus) > /dev/null || \
+		echo "Prometheus cannot be installed here: its tests are skipped" >&2
+
 .PHONY: test-integration
-test-integration: setup $(DYNAMO)/.installed ## Run the tests against real servers, installed into .cache (400 MB) on first use
-	HETEROSCALE_DYNAMO=$(DYNAMO) $(BIN)/python -m pytest tests/integration $(PYTEST_ARGS)
+test-integration: setup prometheus $(DYNAMO)/.installed ## Run the tests against real servers, installed on first use (400 MB in .cache)
+	HETEROSCALE_DYNAMO=$(DYNAMO) $(BIN)/python -m pytest tests/integration tests/contracts $(PYTEST_ARGS)
+
+CLUSTER := $(SERVERS)/cluster
+
+.PHONY: test-cluster
+test-cluster: setup ## Run the tests against a Kubernetes control plane, built from Go modules on first use
+	bash tests/cluster/build.sh $(CLUSTER)
+	HETEROSCALE_CLUSTER=$(abspath $(CLUSTER)) $(BIN)/python -m pytest tests/cluster tests/contracts/test_subcluster.py $(PYTEST_ARGS)
 
 .PHONY: coverage
 coverage: PYTEST_ARGS += --cov --cov-report=term-missing

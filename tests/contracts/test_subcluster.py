@@ -6,12 +6,16 @@ room for four more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import pytest
 
 from heteroscale.adapters.memory import MemoryClock, MemorySubcluster
+from heteroscale.adapters.wall_clock import WallClock
+from heteroscale.config.cluster_sections import ScalableKind
 from heteroscale.entities.action import (
     Action,
     Outcome,
@@ -22,6 +26,8 @@ from heteroscale.entities.action import (
 )
 from heteroscale.entities.snapshot import GroupRole, Instance, InstanceState
 from heteroscale.ports import Subcluster
+from tests.cluster.control_plane import ControlPlane, until
+from tests.cluster.worlds import POD_START_S, deployment, fleet_of, in_place, settled, workload
 from tests.contracts.sim import sim_subcluster
 from tests.unit.journal.fleets import START_S, nodes
 
@@ -38,9 +44,14 @@ class World:
     advance: Callable[[float], None]
     #: longer than any start-up takes
     start_s: float
+    #: waits until what was changed has happened; needed where others carry it out
+    settle: Callable[[], object] = bool
+    #: whether it can make deployment groups
+    makes_groups: bool = True
 
     def instances(self) -> tuple[Instance, ...]:
         """Return the decode instances by ordinal, terminated ones left out."""
+        self.settle()
         return tuple(
             sorted(
                 (
@@ -87,9 +98,40 @@ WORLDS: dict[str, Callable[[], World]] = {
 }
 
 
-@pytest.fixture(params=sorted(WORLDS))
-def world(request: pytest.FixtureRequest) -> World:
-    return WORLDS[request.param]()
+@pytest.fixture(params=[*sorted(WORLDS), "kubernetes"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    if request.param in WORLDS:
+        yield WORLDS[request.param]()
+        return
+    with kubernetes(request.getfixturevalue("plane"), request.node.name) as made:
+        yield made
+
+
+@contextmanager
+def kubernetes(plane: ControlPlane, test: str) -> Iterator[World]:
+    """A Deployment of two ready pods in a namespace of its own."""
+    namespace = f"contract-{zlib.crc32(test.encode()):08x}"
+    decode = workload(namespace, "decode", ScalableKind.DEPLOYMENT, "chat-decode")
+    chat = deployment("chat-decode", 2)
+    with (
+        plane.client() as client,
+        fleet_of(client, namespace, chat),
+        in_place(plane, decode) as subcluster,
+    ):
+
+        def all_up() -> bool:
+            unborn = (InstanceState.PENDING, InstanceState.STARTING)
+            return not any(one.state in unborn for one in settled(subcluster, "decode"))
+
+        until(all_up, "two ready instances")
+        yield World(
+            subcluster=subcluster,
+            now_s=WallClock().now_s,
+            advance=lambda _: until(all_up, "every instance is up"),
+            start_s=POD_START_S,
+            settle=lambda: settled(subcluster, "decode"),
+            makes_groups=False,
+        )
 
 
 def scale(world: World, replicas: int, *remove: str, action_id: str = "scale-1") -> ScaleAction:
@@ -192,12 +234,15 @@ def test_a_moved_instance_is_stale_and_untouched(world: World) -> None:
 
 def test_a_change_moves_the_version(world: World) -> None:
     group, first = world.group(), world.instances()[0]
-    world.apply(scale(world, 3), rotation(world, first, Rotation.WITHDRAWN))
+    outcomes = world.apply(scale(world, 3), rotation(world, first, Rotation.WITHDRAWN))
+    assert [one.kind for one in outcomes] == [APPLIED, APPLIED], outcomes
     assert world.group().version != group.version
     assert world.instances()[0].version != first.version
 
 
 def test_a_new_group_is_made_with_no_version_and_no_replicas(world: World) -> None:
+    if not world.makes_groups:
+        pytest.skip("it scales what is there")
     action = replace(
         scale(world, 1), id="scale-new", group="chat-1", expected_replicas=0, version=""
     )

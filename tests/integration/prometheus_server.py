@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
@@ -62,7 +63,23 @@ def prometheus(folder: Path, history: History) -> Iterator[str]:
         check=True,
         capture_output=True,
     )
-    (folder / "prometheus.yml").write_text("global: {}\n", encoding="utf-8")
+    with _running(folder, "global: {}\n") as url:
+        yield url
+
+
+@contextmanager
+def scraping(folder: Path, target: str, labels: Mapping[str, str]) -> Iterator[str]:
+    """Run a server that scrapes one address every second; yield its own."""
+    job: dict[str, object] = {"job_name": "engines", "honor_labels": True}
+    job["static_configs"] = [{"targets": [target], "labels": dict(labels)}]
+    config = {"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}
+    with _running(folder, json.dumps(config)) as url:
+        yield url
+
+
+@contextmanager
+def _running(folder: Path, config: str) -> Iterator[str]:
+    (folder / "prometheus.yml").write_text(config, encoding="utf-8")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -70,7 +87,7 @@ def prometheus(folder: Path, history: History) -> Iterator[str]:
         [
             binary("prometheus"),
             f"--config.file={folder / 'prometheus.yml'}",
-            f"--storage.tsdb.path={blocks}",
+            f"--storage.tsdb.path={folder / 'tsdb'}",
             "--storage.tsdb.retention.time=100y",
             f"--web.listen-address=127.0.0.1:{port}",
         ],

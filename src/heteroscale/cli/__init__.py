@@ -17,6 +17,7 @@ from heteroscale.cli.root import app
 #: in the order of the help page; each is the module of the same name
 COMMANDS = (
     "simulate",
+    "run",
     "soak",
     "replay",
     "explain",

@@ -10,6 +10,7 @@ import typer
 
 from heteroscale.cli.root import app
 from heteroscale.config.check import check_file
+from heteroscale.config.cluster_sections import ClusterFile
 from heteroscale.config.inventory import ReadInventory
 from heteroscale.config.metrics_sections import MetricsFile
 from heteroscale.config.wishes import Wishes
@@ -22,9 +23,7 @@ from heteroscale.sim.check import faults_of
 def validate(
     files: Annotated[
         list[Path],
-        typer.Argument(
-            metavar="FILE...", help="Services, wishes, scenario, inventory or metrics files."
-        ),
+        typer.Argument(metavar="FILE...", help="Files of any kind: heteroscale schema names them."),
     ],
 ) -> None:
     """Check the files that a fleet is set up by, and report every fault at once."""
@@ -53,6 +52,8 @@ def _checked(file: Path) -> str:
         return _counted(len(held.services), "service")
     if isinstance(held, ReadInventory):
         return _counted(len(held.fleet.inventory.nodes), "node")
+    if isinstance(held, ClusterFile):
+        return _counted(len(held.workloads), "workload")
     if isinstance(held, MetricsFile):
         sources = sum(len(server.sources) for server in held.servers)
         return f"{_counted(len(held.servers), 'server')}, {_counted(sources, 'source')}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from heteroscale.config.cluster import parse_cluster
+from heteroscale.config.cluster_sections import ClusterFile
 from heteroscale.config.document import parse_document, parse_json, read_text
 from heteroscale.config.inventory import ReadInventory, load_inventory
 from heteroscale.config.load import parse_fleet
@@ -18,7 +20,9 @@ from heteroscale.errors import ConfigError
 _SCENARIO_KEYS = ("service", "traffic", "initial")
 
 
-def check_file(path: Path) -> FleetSpec | Wishes | Scenario | ReadInventory | MetricsFile:
+def check_file(
+    path: Path,
+) -> FleetSpec | Wishes | Scenario | ReadInventory | MetricsFile | ClusterFile:
     """Return what a faultless file holds; in an inventory every fault of a node is one.
 
     Raises:
@@ -35,13 +39,15 @@ def check_file(path: Path) -> FleetSpec | Wishes | Scenario | ReadInventory | Me
         return load_wishes(path)
     if "services" in keys:
         return parse_fleet(text, str(path))
+    if "workloads" in keys:
+        return parse_cluster(text, str(path))
     if "servers" in keys:
         return parse_metrics(text, str(path))
     if "nodes" in keys:
         return _faultless(load_inventory(path))
     rule = (
         "must have services (a services file), services or a service beside nodes (a scenario), "
-        "nodes alone (an inventory) or servers (a metrics file)"
+        "nodes alone (an inventory), servers (a metrics file) or workloads (a cluster file)"
     )
     raise ConfigError([*document.problems, document.problem((), rule)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from heteroscale.config.cluster_sections import ClusterFile
 from heteroscale.config.fields import Section
 from heteroscale.config.inventory_sections import InventoryFile
 from heteroscale.config.metrics_sections import MetricsFile
@@ -20,6 +21,7 @@ FILES: dict[str, type[Section]] = {
     "inventory": InventoryFile,
     "wishes": WishesFile,
     "metrics": MetricsFile,
+    "cluster": ClusterFile,
 }
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

@@ -133,11 +133,8 @@ def test_every_key_of_the_schema_has_a_meaning_and_a_row_in_the_reference(kind: 
 
 
 def test_no_schema_for_an_unknown_kind_of_file() -> None:
-    with pytest.raises(
-        ConfigError,
-        match="must be one of services, scenario, fleet-scenario, inventory, wishes, metrics,"
-        " got 'fleet'",
-    ):
+    kinds = "services, scenario, fleet-scenario, inventory, wishes, metrics, cluster"
+    with pytest.raises(ConfigError, match=f"must be one of {kinds}, got 'fleet'"):
         json_schema("fleet")
 
 

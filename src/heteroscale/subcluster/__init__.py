@@ -1,0 +1,1 @@
+"""Kubernetes: workloads scaled in place, pods moved in and out of rotation, nodes as inventory."""

@@ -1,0 +1,183 @@
+"""The API server over HTTP: what is asked, answered and watched, as plain objects.
+
+The way in (kubeconfig, service account, plugins) is a library's business; what is read here are
+whole objects as JSON, since kinds differ and most of each object is nobody's concern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import httpx2
+import msgspec
+from lightkube.config.client_adapter import Client, ConnectionParams
+from lightkube.config.kubeconfig import KubeConfig
+
+from heteroscale.ports import Clock
+from heteroscale.subcluster.scalables import KubeObject
+
+JSON_PATCH = "application/json-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
+
+#: objects of one page of a list
+_PAGE = 500
+#: one request's limit where nothing else limits it
+_LIMIT_S = 10.0
+#: the server is asked again this long after it said "too many requests" without saying when
+_RETRY_S = 1.0
+_TOO_MANY = 429
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """An answer of the API server; its status is an HTTP code."""
+
+    status: int
+    body: Mapping[str, Any]
+
+    @property
+    def done(self) -> bool:
+        """Whether it did what it was asked."""
+        return self.status < 300
+
+    @property
+    def reason(self) -> str:
+        """Return what it said, for people."""
+        return f"HTTP {self.status}: {self.body.get('message', 'no reason given')}"
+
+
+class NotReached(Exception):
+    """The API server did not answer; `sent` tells whether it may have heard."""
+
+    def __init__(self, reason: str, *, sent: bool) -> None:
+        self.sent = sent
+        super().__init__(reason)
+
+
+class ApiServer:
+    """Asks one API server; safe to use from several threads."""
+
+    def __init__(self, clock: Clock, *, kubeconfig: Path | None = None) -> None:
+        """Open no connection yet.
+
+        Args:
+            kubeconfig: None = as kubectl would: the environment, the home folder, else the
+                service account of the pod this runs in.
+        """
+        configs = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
+        config = configs.get()
+        if config is None:
+            raise ValueError("no cluster is configured")
+        timeout = httpx2.Timeout(_LIMIT_S)
+        self._http = Client(config, ConnectionParams(timeout=timeout))
+        self._clock = clock
+        self._closed = Event()
+
+    def get(self, path: str) -> Reply:
+        """Return one object."""
+        return self._ask("GET", path)
+
+    def put(self, path: str, body: KubeObject, deadline_s: float) -> Reply:
+        """Replace one object, if its version is still the one in `body`."""
+        return self._ask("PUT", path, body=body, deadline_s=deadline_s)
+
+    def patch(self, path: str, body: object, kind: str, deadline_s: float) -> Reply:
+        """Change a part of one object."""
+        return self._ask("PATCH", path, body=body, content_type=kind, deadline_s=deadline_s)
+
+    def list_all(self, path: str) -> tuple[list[KubeObject], str]:
+        """Return every object below a path, and the version that watching goes on from.
+
+        Raises:
+            NotReached: no answer, or a refusal.
+        """
+        items: list[KubeObject] = []
+        params = {"limit": str(_PAGE)}
+        while True:
+            reply = self._ask("GET", path, params=params)
+            if not reply.done:
+                raise NotReached(f"{path}: {reply.reason}", sent=True)
+            items.extend(reply.body.get("items") or ())
+            metadata = reply.body["metadata"]
+            if not metadata.get("continue"):
+                return items, str(metadata["resourceVersion"])
+            params["continue"] = metadata["continue"]
+
+    def watch(self, path: str, version: str, limit_s: float) -> Iterator[tuple[str, KubeObject]]:
+        """Yield (kind of event, object) since a version, for so long.
+
+        Raises:
+            NotReached: the connection broke, or the version is too old (HTTP 410).
+        """
+        params = {
+            "watch": "1",
+            "resourceVersion": version,
+            "allowWatchBookmarks": "true",
+            "timeoutSeconds": str(round(limit_s)),
+        }
+        timeout = httpx2.Timeout(_LIMIT_S, read=limit_s + _LIMIT_S)
+        try:
+            with self._http.stream("GET", path, params=params, timeout=timeout) as response:
+                if response.status_code >= 300:
+                    raise NotReached(f"{path}: HTTP {response.status_code}", sent=True)
+                for line in response.iter_lines():
+                    event = msgspec.json.decode(line)
+                    if event["type"] == "ERROR":
+                        raise NotReached(f"{path}: {event['object'].get('message')}", sent=True)
+                    yield event["type"], event["object"]
+        except (httpx2.HTTPError, httpx2.StreamError, msgspec.MsgspecError) as error:
+            raise NotReached(f"{path}: {str(error) or type(error).__name__}", sent=True) from error
+
+    def close(self) -> None:
+        """Close the connections; whoever waits to ask again gives up."""
+        self._closed.set()
+        self._http.close()
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        content_type: str = "application/json",
+        deadline_s: float | None = None,
+    ) -> Reply:
+        """Return the answer; asked again when the server was too busy, as it says, in time."""
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {} if body is None else {"Content-Type": content_type}
+        while True:
+            left_s = _LIMIT_S if deadline_s is None else deadline_s - self._clock.now_s()
+            if left_s <= 0.0:
+                raise NotReached(f"{path}: no time left", sent=False)
+            try:
+                response = self._http.request(
+                    method,
+                    path,
+                    params=params,
+                    content=content,
+                    headers=headers,
+                    timeout=min(left_s, _LIMIT_S),
+                )
+                answer = msgspec.json.decode(response.content) if response.content else {}
+            except httpx2.ConnectError as error:
+                raise NotReached(f"{path}: {error}", sent=False) from error
+            except (httpx2.HTTPError, msgspec.MsgspecError) as error:
+                raise NotReached(
+                    f"{path}: {str(error) or type(error).__name__}", sent=True
+                ) from error
+            if response.status_code != _TOO_MANY or deadline_s is None:
+                return Reply(
+                    status=response.status_code, body=answer if isinstance(answer, dict) else {}
+                )
+            again_s = _seconds(response.headers.get("Retry-After"))
+            if again_s >= left_s or self._closed.wait(again_s):
+                return Reply(status=_TOO_MANY, body={"message": "too many requests"})
+
+
+def _seconds(text: str | None) -> float:
+    return float(text) if text is not None and text.isdigit() else _RETRY_S

@@ -1,0 +1,226 @@
+"""A Kubernetes cluster whose workloads are scaled where they are: nothing is created or deleted.
+
+Reading answers from what watches keep current; writing goes to the API server, each change with the
+precondition of its own target, and what it answers is taken into the cache at once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from heteroscale.config.cluster_sections import ClusterFile, ScalableKind, WorkloadSection
+from heteroscale.config.label_presets import LABEL_PRESETS
+from heteroscale.entities.action import (
+    Action,
+    Outcome,
+    OutcomeKind,
+    RotationAction,
+    ScaleAction,
+)
+from heteroscale.entities.snapshot import GroupRole, Instance, Observation
+from heteroscale.entities.topology import Node, NodeRecord
+from heteroscale.errors import SubclusterUnavailable
+from heteroscale.ports import Clock
+from heteroscale.prescheduler.inventory import take_inventory
+from heteroscale.subcluster.api_server import ApiServer
+from heteroscale.subcluster.pods import group_of, instance_of, seconds_of
+from heteroscale.subcluster.scalables import SCALABLES, KubeObject, Victims, pods_of, replicas_of
+from heteroscale.subcluster.watched import ObjectKey, Watched
+from heteroscale.subcluster.writing import Change, Writer
+
+#: changes under way at once
+_AT_ONCE = 8
+_NUMBER = re.compile(r"-(\d+)$")
+
+
+class InPlaceSubcluster:
+    """One cluster behind the port that the loop knows."""
+
+    def __init__(
+        self, file: ClusterFile, api: ApiServer, clock: Clock, *, writes: bool = True
+    ) -> None:
+        """Begin to watch everything that the file names.
+
+        Args:
+            writes: whether anything is ever written; False refuses every action.
+        """
+        self._file = file
+        self._writes = writes
+        self._clock = clock
+        self._api = api
+        namespaces = sorted({one.namespace for one in file.workloads})
+        self._pods = {
+            one: Watched(api, clock, f"/api/v1/namespaces/{one}/pods") for one in namespaces
+        }
+        self._nodes = Watched(api, clock, "/api/v1/nodes")
+        kinds = sorted({(one.kind, one.namespace) for one in file.workloads})
+        self._objects = {
+            (kind, namespace): Watched(api, clock, SCALABLES[kind].path(namespace))
+            for kind, namespace in kinds
+        }
+        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=f"write {file.name}")
+        self._writer = Writer(file, api, clock, self._objects, self._pods)
+        self._read: tuple[Mapping[ObjectKey, KubeObject], ...] = ()
+        self._shown: Observation | None = None
+        self._node_objects: Mapping[ObjectKey, KubeObject] = {}
+        self._inventory: tuple[Node, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Return the sub-cluster's name."""
+        return self._file.name
+
+    def wait_until_filled(self, limit_s: float) -> bool:
+        """Wait until everything was listed once; False = not within the limit."""
+        return all(one.filled.wait(limit_s) for one in self._watches())
+
+    def observe(self) -> Observation:
+        """Return what the watches hold; its age is that of the one longest without news.
+
+        Raises:
+            SubclusterUnavailable: not everything was listed yet.
+        """
+        empty = [one for one in self._watches() if not one.filled.is_set()]
+        if empty:
+            faults = "; ".join(one.fault for one in empty if one.fault) or "not listed yet"
+            raise SubclusterUnavailable(f"{self.name}: {faults}")
+        age_s = max(one.age_s() for one in self._watches())
+        read = tuple(one.objects() for one in self._watches())
+        if self._shown is None or any(
+            one is not before for one, before in zip(read, self._read, strict=True)
+        ):
+            self._read = read
+            instances = tuple(self._instances())
+            self._shown = Observation(
+                subcluster=self.name,
+                age_s=age_s,
+                instances=instances,
+                group_roles=tuple(self._group_roles()),
+                nodes=self._nodes_now(),
+            )
+            self._writer.know(instances)
+        self._shown = replace(self._shown, age_s=age_s)
+        return self._shown
+
+    def apply(self, actions: Sequence[Action], deadline_s: float) -> tuple[Outcome, ...]:
+        """Carry out the batch: counts and pods at once, several at a time."""
+        if self._writes:
+            self.observe()
+        changes = tuple(
+            self._threads.map(lambda action: self._changed(action, deadline_s), actions)
+        )
+        now_s = self._clock.now_s()
+        return tuple(
+            Outcome(
+                action_id=action.id,
+                service=action.service,
+                kind=change.kind,
+                at_s=now_s,
+                detail=change.detail,
+            )
+            for action, change in zip(actions, changes, strict=True)
+        )
+
+    def close(self) -> None:
+        """Stop watching and close every connection."""
+        for one in self._watches():
+            one.close()
+        self._threads.shutdown()
+        self._api.close()
+
+    def _changed(self, action: Action, deadline_s: float) -> Change:
+        if not self._writes:
+            return Change(OutcomeKind.REFUSED, "nothing is written: we only observe")
+        if isinstance(action, ScaleAction):
+            return self._writer.scale(action, deadline_s)
+        assert isinstance(action, RotationAction)
+        return self._writer.rotate(action, deadline_s)
+
+    def _watches(self) -> tuple[Watched, ...]:
+        return (*self._objects.values(), *self._pods.values(), self._nodes)
+
+    def _group_roles(self) -> Iterable[GroupRole]:
+        for workload in self._file.workloads:
+            found = self._object_of(workload)
+            if found is None:
+                continue
+            replicas = replicas_of(SCALABLES[workload.kind], found, workload.component)
+            if replicas is not None:
+                yield GroupRole(
+                    service=workload.service,
+                    group=group_of(workload),
+                    role=workload.role,
+                    accelerator=workload.accelerator,
+                    subcluster=self.name,
+                    domain=(),
+                    replicas=replicas,
+                    version=str(found["metadata"]["generation"]),
+                )
+
+    def _instances(self) -> Iterable[Instance]:
+        for workload in self._file.workloads:
+            found = self._object_of(workload)
+            if found is None:
+                continue
+            wanted = pods_of(SCALABLES[workload.kind], found, workload.component)
+            pods = [
+                pod
+                for pod in self._pods[workload.namespace].objects().values()
+                if wanted and wanted.items() <= (pod["metadata"].get("labels") or {}).items()
+            ]
+            for position, pod in enumerate(sorted(pods, key=_seniority)):
+                number = _number_of(pod, workload.kind)
+                yield instance_of(
+                    pod,
+                    workload,
+                    self.name,
+                    position if number is None else number,
+                    self._file.nodes.resource,
+                )
+
+    def _object_of(self, workload: WorkloadSection) -> KubeObject | None:
+        watched = self._objects[workload.kind, workload.namespace]
+        return watched.objects().get((workload.namespace, workload.name))
+
+    def _nodes_now(self) -> tuple[Node, ...]:
+        """Return the nodes with GPUs; the same tuple as long as none of them has changed."""
+        objects = self._nodes.objects()
+        if objects is not self._node_objects:
+            self._node_objects = objects
+            records = [self._record(node) for node in objects.values()]
+            switches = LABEL_PRESETS[self._file.nodes.switches]
+            nodes, _ = take_inventory([one for one in records if one.gpus], switches)
+            if nodes != self._inventory:
+                self._inventory = nodes
+        return self._inventory
+
+    def _record(self, node: KubeObject) -> NodeRecord:
+        section, status = self._file.nodes, node.get("status", {})
+        labels = node["metadata"].get("labels") or {}
+        product = labels.get(section.product_label, "")
+        ready = [one for one in status.get("conditions") or () if one["type"] == "Ready"]
+        return NodeRecord(
+            name=node["metadata"]["name"],
+            subcluster=self.name,
+            accelerator=section.accelerators.get(product, product),
+            gpus=int((status.get("allocatable") or {}).get(section.resource, 0)),
+            labels=labels,
+            healthy=not node["spec"].get("unschedulable", False)
+            and any(one["status"] == "True" for one in ready),
+        )
+
+
+def _seniority(pod: KubeObject) -> tuple[float, str]:
+    metadata = pod["metadata"]
+    return seconds_of(metadata["creationTimestamp"]), metadata["name"]
+
+
+def _number_of(pod: KubeObject, kind: ScalableKind) -> int | None:
+    """Return the number in a pod's name, for kinds that number theirs."""
+    if SCALABLES[kind].victims is not Victims.HIGHEST:
+        return None
+    numbered = _NUMBER.search(pod["metadata"]["name"])
+    return int(numbered[1]) if numbered else None
