@@ -121,7 +121,7 @@ bench-sim: setup ## Time the simulator: kernel, loop, a week, beside its peers; 
 	$(BIN)/python -m benchmarks.bench_sim
 
 .PHONY: calibrate
-calibrate: setup ## Hold tables, roofline and simulator to published measurements; ends with one line of JSON
+calibrate: setup ## Hold tables, roofline and simulator to published figures; ends with one line of JSON
 	$(BIN)/python -m benchmarks.calibrate
 
 .PHONY: study-signals

@@ -23,8 +23,8 @@ from heteroscale.config.fields import (
 
 #: what is reached of a data sheet: below a hundredth step times leave every range that makes sense
 Reached = Annotated[float, Field(ge=0.01, le=1)]
-#: host time of a step, or of a sequence in it
-HostTime = Annotated[float, Field(ge=0, le=1)]
+#: a fixed time of a step or batch, or of a sequence in it
+FixedTime = Annotated[float, Field(ge=0, le=1)]
 
 
 class WeightTypeName(StrEnum):
@@ -86,9 +86,12 @@ class EfficiencySection(Section):
     )
     kv_bandwidth: Reached | None = optional(None, "share of the memory bandwidth, reading KV")
     all_reduce_bandwidth: Reached | None = optional(None, "share of the one-way interconnect")
-    all_reduce_s: HostTime | None = optional(None, "one small all-reduce")
-    host_s: HostTime | None = optional(None, "host work of a batch or step, no kernel running")
-    sequence_s: HostTime | None = optional(None, "cost of each sequence of a decode step")
+    all_reduce_s: FixedTime | None = optional(None, "one small all-reduce")
+    host_s: FixedTime | None = optional(None, "host work of a batch or step, no kernel running")
+    prefill_batch_s: FixedTime | None = optional(
+        None, "kernels of a prefill batch that its tokens do not explain"
+    )
+    sequence_s: FixedTime | None = optional(None, "cost of each sequence of a decode step")
     mixed_overlap: Part | None = optional(
         None,
         "share of the shorter of reading weights and multiplying prompts that hides, co-located",

@@ -155,6 +155,17 @@ MODELS: dict[str, ModelShape] = {
             attention=GroupedAttention(heads=32, kv_heads=4, head_dim=128),
             weights=WeightType.BF16,
         ),
+        ModelShape(
+            name="qwen3-235b-a22b",
+            parameters_total=235.09e9,
+            parameters_active=21.57e9,
+            layers=94,
+            hidden=4096,
+            vocabulary=151_936,
+            attention=GroupedAttention(heads=64, kv_heads=4, head_dim=128),
+            weights=WeightType.FP8,
+            is_expert_parallel=True,
+        ),
         # DeepSeek-V3's shape at the size at which 9 prefill and 7 decode instances of 8 H20 carry
         # the load of the HeteroScale paper's service A; reasoning in docs/performance.md.
         ModelShape(

@@ -30,6 +30,9 @@ class Efficiency:
     all_reduce_s: float = 12e-6
     #: seconds per batch or step in which the host works and no kernel runs
     host_s: float = 1.6e-3
+    #: seconds of kernels per prefill batch that its tokens do not explain: the half-empty tiles of
+    #: a MoE's many small products
+    prefill_batch_s: float = 0.0
     #: seconds per sequence and decode step: sampling, tables, launch
     sequence_s: float = 25e-6
     #: of a step that decodes and computes prompts too: share of the shorter of reading the weights
@@ -105,7 +108,7 @@ class Roofline:
             shape.layers * attention.decode_pair_flops / rates.attention_flops,
         )
         return StepCoefficients(
-            prefill_base_ps=_ps(efficiency.host_s + exchange_s),
+            prefill_base_ps=_ps(efficiency.host_s + efficiency.prefill_batch_s + exchange_s),
             prefill_per_token_ps=_ps(token_s + exchange_token_s),
             # Causal: L²/2 pairs.
             prefill_per_token2_ps=_ps(

@@ -1,4 +1,4 @@
-"""The bars that docs/performance.md states against other laboratories' measurements."""
+"""The bars that docs/calibration.md states against other laboratories' measurements."""
 
 from __future__ import annotations
 
