@@ -62,7 +62,7 @@ $(DYNAMO)/.installed: tests/integration/dynamo.lock
 
 # A server of the operating system's packages: what cannot be installed here is skipped with a message.
 .PHONY: prometheus
-prometheus:
+prometheus: ## Install Prometheus where the operating system has it, if it is not there
 	@command -v prometheus > /dev/null || \
 		(apt-get update -qq && apt-get install -y -qq --no-install-recommends prometheus) > /dev/null || \
 		echo "Prometheus cannot be installed here: its tests are skipped" >&2
