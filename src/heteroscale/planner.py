@@ -277,7 +277,7 @@ def _place(cases: Sequence[_Case], snapshot: Snapshot, fleet: FleetSpec) -> Plac
         for case in cases
         if case.wish.add or case.wish.remove
     ]
-    placement = place_all(requests, snapshot, fleet.levels)
+    placement = place_all(requests, snapshot, fleet.levels, fleet.prices)
     by_name = {case.spec.name: case for case in cases}
     for grant in placement.grants:
         by_name[grant.service].grants.append(grant)

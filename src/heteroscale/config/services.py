@@ -120,6 +120,11 @@ class GroupSection(Section):
     within: Text | None = given(
         GroupSpec, "within", "topology level all roles of one group share; null = a sub-cluster"
     )
+    allowance: Annotated[int, Field(ge=0, le=16)] = given(
+        GroupSpec,
+        "allowance",
+        "levels by which a new group may be wider than `within` where it fits nowhere; 0 = never",
+    )
     roles: Annotated[Mapping[Name, RoleSection], Field(min_length=1)] = need(
         "name → role; usually prefill and decode"
     )
@@ -127,7 +132,7 @@ class GroupSection(Section):
     def entity(self) -> GroupSpec:
         """Return the frozen entity."""
         roles = tuple(role.entity(name, None) for name, role in self.roles.items())
-        return GroupSpec(within=self.within, roles=roles)
+        return GroupSpec(within=self.within, allowance=self.allowance, roles=roles)
 
 
 class PauseSection(Section):
@@ -159,6 +164,9 @@ class ServiceSection(Section):
     pin: Mapping[str, Count] = given(
         ServiceSpec, "pin", "leaf role → capacity units held fixed, within the role's bounds"
     )
+    quota: Mapping[Text, Count] = given(
+        ServiceSpec, "quota", "accelerator → GPUs the service may hold; absent = any number"
+    )
 
     def entity(self) -> ServiceSpec:
         """Return the frozen entity."""
@@ -172,6 +180,7 @@ class ServiceSection(Section):
             mode=self.mode,
             pause=self.pause.entity(),
             pin=self.pin,
+            quota=self.quota,
         )
 
 
@@ -205,6 +214,11 @@ class FleetSection(Section):
     levels: Annotated[tuple[Text, ...], Field(min_length=1)] = given(
         FleetSpec, "levels", "topology levels, narrowest first; each name once"
     )
+    prices: Mapping[Text, Positive] = given(
+        FleetSpec,
+        "prices",
+        "accelerator → price of a GPU for an hour, any currency; the cheaper of equals is taken",
+    )
 
     def entity(self, services: tuple[ServiceSection, ...]) -> FleetSpec:
         """Return the frozen entity of these services under these limits."""
@@ -215,6 +229,7 @@ class FleetSection(Section):
             brake=self.brake.entity(),
             stale_s=self.stale_s,
             levels=self.levels,
+            prices=self.prices,
         )
 
 

@@ -106,6 +106,8 @@ class GroupSpec:
 
     #: topology level that every role of a group shares, e.g. "S2"; None = anywhere in a sub-cluster
     within: str | None = None
+    #: levels by which a new group may be wider than `within` where it fits nowhere; 0 = none
+    allowance: int = 0
     roles: tuple[RoleSpec, ...]
 
     def leaves(self) -> tuple[RoleSpec, ...]:
@@ -165,6 +167,8 @@ class ServiceSpec:
     pause: Pause = Pause()
     #: leaf role → capacity units fixed by the operator; empty = not pinned
     pin: Mapping[RolePath, int] = field(default_factory=dict)
+    #: accelerator → GPUs the service may hold; absent = any number
+    quota: Mapping[str, int] = field(default_factory=dict)
 
     def option(self, role: RolePath, accelerator: str) -> AcceleratorOption | None:
         """Return the shape of a role's instances on an accelerator; None = it does not list it."""
@@ -201,3 +205,5 @@ class FleetSpec:
     stale_s: float = 60.0
     #: topology levels from the narrowest above a node to the widest below a sub-cluster
     levels: tuple[str, ...] = ("S0", "S1", "S2")
+    #: accelerator → price of one GPU for an hour, in the operator's currency; absent = not stated
+    prices: Mapping[str, float] = field(default_factory=dict)

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
-from heteroscale.entities.placement import PlacementRequest
-from heteroscale.entities.service import AcceleratorOption, RolePath
+from heteroscale.entities.service import AcceleratorOption
 from heteroscale.entities.topology import DomainPath
-from heteroscale.prescheduler.groups import Group
+from heteroscale.prescheduler.groups import widest_level
+from heteroscale.prescheduler.growth import Growth
 from heteroscale.prescheduler.ledger import Ledger
 
 
@@ -20,6 +20,8 @@ class Cause(StrEnum):
     OTHER_DOMAIN = "other domain"
     UNHEALTHY = "unhealthy"
     WRONG_ACCELERATOR = "wrong accelerator"
+    #: of an accelerator of which the service may hold no more
+    OVER_QUOTA = "quota used up"
     #: right in every way but too few GPUs are free
     FULL = "full"
     #: holds one instance's part, but not enough such nodes share a domain for a whole step
@@ -27,40 +29,44 @@ class Cause(StrEnum):
 
 
 def causes_of(
-    request: PlacementRequest,
-    missing: Mapping[RolePath, int],
-    groups: Sequence[Group],
-    ledger: Ledger,
-    may_open: bool,
+    growth: Growth, ledger: Ledger, levels: Sequence[str], *, may_open: bool
 ) -> dict[str, int]:
     """Return cause → nodes, over every node of the inventory; causes of no node are left out.
 
     Args:
-        groups: the service's groups that could have grown.
+        growth: what is left of it found no place.
         may_open: a new group was possible too, so every domain of its level was a candidate.
     """
+    group = growth.request.spec.group
     candidates: Iterable[DomainPath] = (
-        ledger.domains(request.spec.group.within)
+        ledger.domains(widest_level(group, levels))
         if may_open
-        else [group.domain or (group.subcluster,) for group in groups]
+        else [one.domain or (one.subcluster,) for one in growth.groups]
     )
     options = [
         option
-        for leaf in request.spec.group.leaves()
-        if leaf.path in missing
+        for leaf in group.leaves()
+        if leaf.path in growth.left
         for option in leaf.accelerators
     ]
     inside, outside = ledger.census(candidates)
     counts: Counter[Cause] = Counter({Cause.OTHER_DOMAIN: outside})
     for (accelerator, free), nodes in inside.items():
-        counts[_cause(accelerator, free, options)] += nodes
+        counts[_cause(accelerator, free, options, growth.quota)] += nodes
     return {cause.value: counts[cause] for cause in Cause if counts[cause]}
 
 
-def _cause(accelerator: str | None, free: int, options: Sequence[AcceleratorOption]) -> Cause:
+def _cause(
+    accelerator: str | None,
+    free: int,
+    options: Sequence[AcceleratorOption],
+    quota: Mapping[str, int],
+) -> Cause:
     if accelerator is None:
         return Cause.UNHEALTHY
     least = min((o.gpus for o in options if o.type == accelerator), default=None)
     if least is None:
         return Cause.WRONG_ACCELERATOR
+    if quota.get(accelerator, least) < least:
+        return Cause.OVER_QUOTA
     return Cause.FULL if free < least else Cause.APART

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from heteroscale.entities.placement import PlacementPlan, PlacementRequest
 from heteroscale.entities.snapshot import ServiceSnapshot, Snapshot
 from heteroscale.entities.topology import Inventory
-from heteroscale.prescheduler.place import place
+from heteroscale.prescheduler.place import NOT_STATED, place
 from heteroscale.prescheduler.topology import build_tree
 
 #: Nobody asked for anything.
@@ -15,7 +15,10 @@ NO_PLACEMENT = PlacementPlan()
 
 
 def place_all(
-    requests: Sequence[PlacementRequest], snapshot: Snapshot, levels: Sequence[str]
+    requests: Sequence[PlacementRequest],
+    snapshot: Snapshot,
+    levels: Sequence[str],
+    prices: Mapping[str, float] = NOT_STATED,
 ) -> PlacementPlan:
     """Return the placement of a tick's requests.
 
@@ -23,14 +26,16 @@ def place_all(
     """
     if not requests:
         return NO_PLACEMENT
-    inventory = Inventory(generation=snapshot.inventory.generation, nodes=())
+    inventory = _within_reach(snapshot)
+    nowhere = Inventory(generation=inventory.generation, nodes=())
+    tree = build_tree(nowhere, levels)
     instances = []
     if any(request.add for request in requests):
-        inventory = _within_reach(snapshot)
+        tree = build_tree(inventory, levels)
         instances = [
             one for name in sorted(snapshot.services) for one in snapshot.services[name].instances
         ]
-    return place(requests, inventory, build_tree(inventory, levels), instances)
+    return place(requests, inventory, tree, instances, prices)
 
 
 def closed_groups(

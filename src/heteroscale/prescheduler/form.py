@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from heteroscale.entities.placement import Scarcity
 from heteroscale.entities.service import AcceleratorOption, RolePath
 from heteroscale.prescheduler.domains import NOWHERE, Ints, Level
-from heteroscale.prescheduler.objective import size_of
+from heteroscale.prescheduler.objective import PRICE, USED, size_of
 from heteroscale.prescheduler.problem import Narrow, Problem, Request, need_of
 from heteroscale.prescheduler.slots import Kind, Slots
 
@@ -46,7 +46,15 @@ class Form:
     alone: tuple[Kind, float] | None
     #: ways to go about a fit that may differ: one where every role has but one option
     choices: int
+    #: per need: what the objective takes off for a preferred instance where nothing is scarce
+    costs: list[float]
     _excess: dict[int, Ints] = field(default_factory=dict)
+
+    def least_cost(self, steps: int) -> float:
+        """Return what the objective takes off for so many steps at best."""
+        return sum(
+            cost * -(-each * steps // 1) for cost, each in zip(self.costs, self.each, strict=True)
+        )
 
     def excess(self, level: Level, depth: int) -> Ints:
         """Return per domain how many classes scarcer than needed its least scarce part is."""
@@ -79,8 +87,12 @@ class Manner:
 MANNERS = (Manner(), Manner(order=1), Manner(reverse=True))
 
 
-def form_of(problem: Problem, index: int, slots: Slots) -> Form:
-    """Return a request ready for fitting."""
+def form_of(problem: Problem, index: int, slots: Slots, prices: Mapping[str, float]) -> Form:
+    """Return a request ready for fitting.
+
+    Args:
+        prices: accelerator → `Cell.price`; absent = not stated.
+    """
     request = problem.requests[index]
     ways = [
         [
@@ -115,6 +127,12 @@ def form_of(problem: Problem, index: int, slots: Slots) -> Form:
         ],
         step_worth=request.weight * request.step_gpus,
         alone=_alone(ways, each),
+        costs=[
+            own[0].size
+            / own[0].option.capacity
+            * (USED + PRICE * prices.get(own[0].option.type, 0.0))
+            for own in ways
+        ],
         choices=1 if all(len(own) == 1 for own in ways) else len(MANNERS),
     )
 

@@ -89,6 +89,15 @@ def existing_groups(request: PlacementRequest, levels: Sequence[str]) -> list[Gr
     return [groups[key] for key in sorted(groups)]
 
 
+def widest_level(group: GroupSpec, levels: Sequence[str]) -> str | None:
+    """Return the widest level a new group may share; None = the sub-cluster."""
+    if group.within is None:
+        return None
+    return ([*levels, None] + [None] * group.allowance)[
+        levels.index(group.within) + group.allowance
+    ]
+
+
 def _narrow_roles(scope: Scope) -> dict[RolePath, tuple[tuple[RolePath, str | None], ...]]:
     """Return leaf role → the scopes below the group it lies in, with their levels."""
     found: dict[RolePath, tuple[tuple[RolePath, str | None], ...]] = {}

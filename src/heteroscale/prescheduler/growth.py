@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from heteroscale.entities.placement import Grant, PlacementRequest
-from heteroscale.entities.service import UNIT_SLACK, RolePath, RoleSpec
+from heteroscale.entities.service import UNIT_SLACK, AcceleratorOption, RolePath, RoleSpec
 from heteroscale.entities.snapshot import InstanceState
 from heteroscale.entities.topology import DomainPath
 from heteroscale.prescheduler.groups import (
@@ -19,6 +19,7 @@ from heteroscale.prescheduler.groups import (
     new_group_name,
 )
 from heteroscale.prescheduler.ledger import Ledger
+from heteroscale.prescheduler.objective import size_of
 
 #: (group, role, accelerator, sub-cluster, domain) → replicas granted
 _Grants = dict[tuple[str, RolePath, str, str, DomainPath], int]
@@ -37,6 +38,8 @@ class Growth:
     surplus: dict[RolePath, float] = field(default_factory=dict)
     #: leaf role → units placed because a new group needs one of each role
     extra: dict[RolePath, int] = field(default_factory=dict)
+    #: accelerator → GPUs that may still be taken; absent = any number
+    quota: dict[str, int] = field(default_factory=dict)
     #: groups that can grow, those that were there before the cycle first
     groups: list[Group] = field(default_factory=list)
     grants: _Grants = field(default_factory=dict)
@@ -77,6 +80,17 @@ class _Trial:
     taken: dict[tuple[RolePath, str, DomainPath], int]
     #: roles of which the group has nothing yet
     lacking: frozenset[RolePath]
+    #: accelerator → GPUs that may still be taken; absent = any number
+    quota: dict[str, int]
+
+    def take(self, domain: DomainPath, option: AcceleratorOption) -> bool:
+        """Deduct one instance inside a domain; False = it does not fit."""
+        gpus = size_of(option)
+        if self.quota.get(option.type, gpus) < gpus or not self.ledger.take(domain, option):
+            return False
+        if option.type in self.quota:
+            self.quota[option.type] -= gpus
+        return True
 
     def fork(self) -> _Trial:
         """Return a trial inside this trial."""
@@ -86,12 +100,14 @@ class _Trial:
             surplus=dict(self.surplus),
             taken=dict(self.taken),
             lacking=self.lacking,
+            quota=dict(self.quota),
         )
 
     def accept(self, inner: _Trial) -> None:
         """Take over everything the inner trial did."""
         self.ledger.commit(inner.ledger)
         self.scopes, self.surplus, self.taken = inner.scopes, inner.surplus, inner.taken
+        self.quota = inner.quota
 
 
 def completable(growth: Growth) -> bool:
@@ -151,6 +167,7 @@ def grow(growth: Growth, group: Group, ledger: Ledger, *, balanced: bool) -> boo
             scopes=dict(group.scopes),
             surplus=dict(growth.surplus),
             taken={},
+            quota=dict(growth.quota),
             lacking=frozenset(role for role in lacking if group.units.get(role, 0.0) <= 0),
         )
         where = group.domain or (group.subcluster,)
@@ -164,7 +181,7 @@ def grow(growth: Growth, group: Group, ledger: Ledger, *, balanced: bool) -> boo
 
 def _settle(growth: Growth, group: Group, step: dict[RolePath, int], trial: _Trial) -> None:
     """Write a placed step down: in the group, in the grants, in what is left."""
-    growth.surplus = trial.surplus
+    growth.surplus, growth.quota = trial.surplus, trial.quota
     group.scopes = trial.scopes
     for role, units in step.items():
         growth.left[role] -= units
@@ -207,7 +224,7 @@ def _take(leaf: RoleSpec, domain: DomainPath, units: int, trial: _Trial) -> bool
     elsewhere = trial.surplus.get(leaf.path, 0.0) if leaf.path in trial.lacking else 0.0
     owed = units - (trial.surplus.get(leaf.path, 0.0) - elsewhere)
     while owed > UNIT_SLACK:
-        option = next((o for o in leaf.accelerators if trial.ledger.take(domain, o)), None)
+        option = next((o for o in leaf.accelerators if trial.take(domain, o)), None)
         if option is None:
             return False
         owed -= option.capacity

@@ -73,6 +73,9 @@ class Ledger:
         #: only fall, so a search never has to look at them again
         self._starts = starts
         self._parent = parent
+        #: domains → their census, while nothing is deducted
+        self._censuses: dict[tuple[DomainPath, ...], tuple[Counter[tuple[str | None, int]], int]]
+        self._censuses = {}
 
     @classmethod
     def of(
@@ -138,6 +141,7 @@ class Ledger:
         if trial._parent is not self:
             raise InvariantViolation("a ledger takes over only its own fork")
         self._free, self._starts = trial._free, trial._starts
+        self._censuses.clear()
 
     def take(self, domain: DomainPath, option: AcceleratorOption) -> bool:
         """Deduct one instance inside a domain; False = it does not fit and nothing is deducted."""
@@ -163,15 +167,19 @@ class Ledger:
 
     def census(self, domains: Iterable[DomainPath]) -> tuple[Counter[tuple[str | None, int]], int]:
         """Return (accelerator or None = unhealthy, free GPUs) → nodes inside, and nodes outside."""
+        key = tuple(domains)
+        if key in self._censuses:
+            return self._censuses[key]
         inside: set[int] = set()
-        for domain in domains:
+        for domain in key:
             inside.update(self._stock.tree.domains.get(domain, ()))
         types, free = self._stock.types, self._free
         # Counted without a Python step per node: this runs for every service that goes without.
         counts = Counter(
             zip(map(types.__getitem__, inside), map(free.__getitem__, inside), strict=True)
         )
-        return counts, len(free) - len(inside)
+        self._censuses[key] = counts, len(free) - len(inside)
+        return self._censuses[key]
 
     def _find(self, domain: DomainPath, option: AcceleratorOption) -> tuple[int, ...]:
         """Return the first nodes that hold one instance; () = none do."""
@@ -201,6 +209,7 @@ class Ledger:
         # More GPUs taken than there are: the inventory and the instances disagree; full is full.
         left = 0 if gpus is None else self._free[index] - gpus
         self._free[index] = max(0, left)
+        self._censuses.clear()
 
     def _reserve(self, instance: Instance, shapes: Shapes) -> None:
         """Set GPUs aside for an instance that waits for its node, if there are any."""

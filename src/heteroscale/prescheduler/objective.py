@@ -27,7 +27,7 @@ COMPATIBLE = 0.05
 WIDER = 0.05
 #: per GPU: of two ways to serve the same steps the smaller
 USED = 0.02
-#: per GPU and unit of price an hour
+#: per GPU of the dearest accelerator: less than any preference, so it decides between equals
 PRICE = 0.01
 #: per new group
 OPENED = 0.2

@@ -13,7 +13,8 @@ A request with units of step 3 waits for all of higher priority to be placed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from heteroscale.entities.placement import (
     Grant,
@@ -21,6 +22,7 @@ from heteroscale.entities.placement import (
     PlacementPlan,
     PlacementRequest,
     Release,
+    Scarcity,
 )
 from heteroscale.entities.service import Mode
 from heteroscale.entities.snapshot import Instance
@@ -29,9 +31,14 @@ from heteroscale.prescheduler.causes import causes_of
 from heteroscale.prescheduler.groups import existing_groups, imbalance, scope_of
 from heteroscale.prescheduler.growth import Growth, completable, granted, grow, open_whole
 from heteroscale.prescheduler.ledger import Ledger, Shapes
+from heteroscale.prescheduler.objective import size_of
 from heteroscale.prescheduler.pose import can_be_posed, in_ratio
 from heteroscale.prescheduler.together import place_together
+from heteroscale.prescheduler.topology import cell_depth, subgroups
 from heteroscale.prescheduler.victims import victims
+
+#: No accelerator has a price.
+NOT_STATED: Mapping[str, float] = MappingProxyType({})
 
 
 def place(
@@ -39,20 +46,24 @@ def place(
     inventory: Inventory,
     tree: TopologyTree,
     instances: Sequence[Instance],
+    prices: Mapping[str, float] = NOT_STATED,
 ) -> PlacementPlan:
     """Return where the requested capacity goes, what leaves, and what fits nowhere.
 
     Args:
         inventory: nodes that may be used in this cycle, in any order.
         instances: of every service, also of those that ask for nothing: they hold GPUs.
+        prices: accelerator → price of a GPU for an hour; absent = not stated.
     """
     # 1. order
     ordered = sorted(requests, key=_request_order)
     # 2. what leaves
+    shrinking = [request for request in ordered if any(n > 0 for n in request.remove.values())]
+    scarcity = _scarcity_of(shrinking, inventory, tree.levels)
     releases = [
         Release(service=request.spec.name, uids=uids)
-        for request in ordered
-        if (uids := victims(request))
+        for request in shrinking
+        if (uids := victims(request, scarcity))
     ]
     # 1. ledger, only when somebody needs it
     growing = [request for request in ordered if any(n > 0 for n in request.add.values())]
@@ -61,7 +72,7 @@ def place(
     if growing:
         ledger = Ledger.of(inventory, tree, instances, _shapes(ordered))
         for batch in _batches([_growth(request, tree.levels) for request in growing], ledger):
-            _place_batch(batch, ledger, tree.levels, no_fits)
+            _place_batch(batch, ledger, tree.levels, prices, no_fits)
             for growth in batch:
                 grants += granted(growth)
     return PlacementPlan(
@@ -71,14 +82,44 @@ def place(
     )
 
 
+def _scarcity_of(
+    requests: Sequence[PlacementRequest], inventory: Inventory, levels: Sequence[str]
+) -> dict[tuple[str, str], Scarcity]:
+    """Return (sub-cluster, node) → the class of its subgroup, of nodes that these services use."""
+    used = {
+        (one.subcluster, name)
+        for request in requests
+        for one in request.snapshot.instances
+        for name in one.nodes
+    }
+    if not used:
+        return {}
+    classes, depth = subgroups(inventory.nodes, levels), cell_depth(levels)
+    return {
+        key: classes.get(node.domain[:depth], Scarcity.LOW)
+        for node in inventory.nodes
+        if node.domain and (key := (node.domain[0], node.name)) in used
+    }
+
+
 def _growth(request: PlacementRequest, levels: Sequence[str]) -> Growth:
     return Growth(
         request=request,
         scope=scope_of(request.spec.group),
         weights=request.spec.group.weights(request.ratio),
         left={role: units for role, units in sorted(request.add.items()) if units > 0},
+        quota=_quota_left(request),
         groups=existing_groups(request, levels),
     )
+
+
+def _quota_left(request: PlacementRequest) -> dict[str, int]:
+    left = dict(request.spec.quota)
+    for count in request.snapshot.group_roles:
+        option = request.spec.option(count.role, count.accelerator)
+        if option is not None and count.accelerator in left:
+            left[count.accelerator] -= count.replicas * size_of(option)
+    return left
 
 
 def _batches(growths: Sequence[Growth], ledger: Ledger) -> Iterator[list[Growth]]:
@@ -115,7 +156,11 @@ def _odd(growth: Growth, ledger: Ledger) -> dict[str, int]:
 
 
 def _place_batch(
-    batch: Sequence[Growth], ledger: Ledger, levels: Sequence[str], no_fits: list[NoFit]
+    batch: Sequence[Growth],
+    ledger: Ledger,
+    levels: Sequence[str],
+    prices: Mapping[str, float],
+    no_fits: list[NoFit],
 ) -> None:
     """Place what the services of a batch ask for, and append what fits nowhere."""
     # 3. what belongs to particular groups
@@ -125,7 +170,7 @@ def _place_batch(
             if not can_be_posed(growth, ledger):
                 _place_rest(growth, ledger)
     # 4. together
-    exhausted = place_together(batch, ledger, levels)
+    exhausted = place_together(batch, ledger, levels, prices)
     # 5. what is left
     may_open = [
         done or _place_rest(growth, ledger) for growth, done in zip(batch, exhausted, strict=True)
@@ -134,7 +179,7 @@ def _place_batch(
     for growth, anywhere in zip(batch, may_open, strict=True):
         request, left = growth.request, growth.left
         if left and not request.awaiting:
-            causes = causes_of(request, left, growth.groups, ledger, anywhere)
+            causes = causes_of(growth, ledger, levels, may_open=anywhere)
             no_fits.append(NoFit(service=request.spec.name, missing=left, causes=causes))
 
 

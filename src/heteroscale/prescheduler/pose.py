@@ -44,7 +44,10 @@ def in_ratio(left: Mapping[RolePath, int], weights: Mapping[RolePath, int]) -> d
 
 
 def pose(
-    asked: Sequence[tuple[Growth, Mapping[RolePath, int]]], ledger: Ledger, levels: Sequence[str]
+    asked: Sequence[tuple[Growth, Mapping[RolePath, int]]],
+    ledger: Ledger,
+    levels: Sequence[str],
+    prices: Mapping[str, float],
 ) -> tuple[Problem, Ground]:
     """Return the problem, its requests in the order given, and the nodes behind its cells.
 
@@ -59,7 +62,7 @@ def pose(
         + [depth for request in requests for depth in request.depths]
         + [narrow.depth for request in requests for narrow in request.narrows]
     )
-    _build_cells(ground, ledger, levels, depth, sizes)
+    _build_cells(ground, ledger, levels, depth, prices)
     problem = Problem(
         cells=tuple(ground.cells), requests=tuple(requests), cell_depth=cell_depth(levels)
     )
@@ -100,7 +103,7 @@ def _request(
             )
             for inner in growth.scope.scopes
         ),
-        depths=(depth,),
+        depths=tuple(range(depth, max(0, depth - spec.group.allowance - 1), -1)),
         homes=tuple(
             Home(
                 name=group.name,
@@ -109,13 +112,14 @@ def _request(
             )
             for group in growth.groups
         ),
+        quota={kind: max(0, gpus) for kind, gpus in growth.quota.items()},
         new_groups=0 if growth.request.awaiting else min(units.values()),
     )
 
 
 def _plain(option: AcceleratorOption, sizes: Mapping[str, int]) -> bool:
     """Return whether instances of an option share nodes only as cells can count."""
-    gpus = sizes.get(option.type, 0)
+    gpus = sizes.get(option.type, option.gpus)
     return option.gpus <= gpus if option.nodes == 1 else option.gpus == gpus
 
 
@@ -131,7 +135,7 @@ def _spans(requests: Sequence[Request], levels: Sequence[str]) -> dict[str, int]
 
 
 def _build_cells(
-    ground: Ground, ledger: Ledger, levels: Sequence[str], depth: int, sizes: Mapping[str, int]
+    ground: Ground, ledger: Ledger, levels: Sequence[str], depth: int, prices: Mapping[str, float]
 ) -> None:
     members: dict[tuple[DomainPath, str], list[int]] = {}
     nodes, free = ledger.nodes, ledger.free
@@ -145,9 +149,10 @@ def _build_cells(
             busy.add(domain)
     classes = subgroups(nodes, levels)
     s1 = cell_depth(levels)
+    dearest = max(prices.values(), default=1.0)
     for domain, accelerator in sorted(members):
         own = members[domain, accelerator]
-        span, whole_gpus = ground.spans.get(accelerator, 0), sizes[accelerator]
+        span, whole_gpus = ground.spans.get(accelerator, 0), ledger.node_gpus[accelerator]
         partial: dict[int, int] = {}
         whole: dict[object, int] = {}
         for index in own:
@@ -167,6 +172,7 @@ def _build_cells(
                 partial=partial,
                 whole=tuple(sorted(whole.values())),
                 idle=domain not in busy,
+                price=prices.get(accelerator, 0.0) / dearest,
             )
         )
 

@@ -31,7 +31,7 @@ class Cell:
     whole: tuple[int, ...] = ()
     #: nothing runs under the switch
     idle: bool = False
-    #: of one GPU for one hour, in the fleet's own currency; 0 = not stated
+    #: of a GPU, as a part of the dearest one's in the fleet, 0 to 1; 0 = not stated
     price: float = 0.0
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from heteroscale.entities.service import UNIT_SLACK
 from heteroscale.prescheduler.dice import Dice
 from heteroscale.prescheduler.form import MANNERS, Form, Manner
 from heteroscale.prescheduler.objective import OPENED
@@ -98,8 +99,9 @@ def best(
             chosen, chosen_rank = Stand(form.index, one.depth, one.place, one.home, fit), rank
         if not fit.harm and place + 1 < len(among):
             following = among[place + 1]
-            if one.excess <= following.excess and fit.steps >= min(limit, following.bound):
-                # Domains come sorted: none that follows is less scarce or holds more.
+            least = one.excess <= following.excess and fit.steps >= min(limit, following.bound)
+            if least and fit.cost <= form.least_cost(fit.steps) + UNIT_SLACK:
+                # Domains come sorted: none that follows is less scarce, holds more or costs less.
                 break
     return chosen
 

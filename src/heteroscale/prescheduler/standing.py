@@ -33,7 +33,8 @@ class Standing:
         self.slots = Slots(problem)
         self.domains = Domains(problem)
         self.fitting = Fitting(problem, self.slots, self.domains)
-        self.forms = [form_of(problem, i, self.slots) for i in range(len(problem.requests))]
+        prices = {cell.accelerator: cell.price for cell in problem.cells if cell.price}
+        self.forms = [form_of(problem, i, self.slots, prices) for i in range(len(problem.requests))]
         #: per request: what stands of it, in the order it was put down
         self.stands: list[dict[Stand, None]] = [{} for _ in self.forms]
         #: per request: steps still to place; groups that may still be opened; GPUs within quota

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from heteroscale.entities.service import UNIT_SLACK, AcceleratorOption, RolePath
 from heteroscale.prescheduler.growth import Growth
 from heteroscale.prescheduler.ledger import Ledger
+from heteroscale.prescheduler.objective import size_of
 from heteroscale.prescheduler.pose import can_be_posed, in_ratio, pose
 from heteroscale.prescheduler.problem import Block, Need, Placed, Request
 from heteroscale.prescheduler.seats import seat
@@ -28,8 +29,17 @@ class _Part:
     new: bool
 
 
-def place_together(growths: Sequence[Growth], ledger: Ledger, levels: Sequence[str]) -> list[bool]:
-    """Place what keeps its service's ratio; return per service whether more of it fits nowhere."""
+def place_together(
+    growths: Sequence[Growth],
+    ledger: Ledger,
+    levels: Sequence[str],
+    prices: Mapping[str, float],
+) -> list[bool]:
+    """Place what keeps its service's ratio; return per service whether more of it fits nowhere.
+
+    Args:
+        prices: accelerator → price of a GPU for an hour; absent = not stated.
+    """
     asked = [
         (growth, units)
         for growth in growths
@@ -37,7 +47,7 @@ def place_together(growths: Sequence[Growth], ledger: Ledger, levels: Sequence[s
     ]
     if not asked:
         return [False] * len(growths)
-    problem, ground = pose(asked, ledger, levels)
+    problem, ground = pose(asked, ledger, levels, prices)
     own: list[list[Placed]] = [[] for _ in asked]
     for placed in solve(problem):
         own[placed.request].append(placed)
@@ -70,6 +80,8 @@ def _write(growth: Growth, request: Request, found: Sequence[Placed]) -> None:
             domain = placed.domain
             if need.role in inner:
                 domain = placed.narrows[inner[need.role]]
+            if option.type in growth.quota:
+                growth.quota[option.type] -= block.replicas * size_of(option)
             growth.give(group, need.role, option.type, domain, block.replicas)
             units = block.replicas * option.capacity
             group.units[need.role] = group.units.get(need.role, 0.0) + units

@@ -1,9 +1,11 @@
 """Which instances leave when capacity is taken away: in steps that leave every group whole.
 
 1. groups that only wait for their nodes leave first: they give up nothing
-2. one step of the removal at a time, from the fullest group that can give all of it
-3. where none can, a group that is within the removal leaves with all its roles
-4. or role by role; while the anchor cannot leave, the others stay at least as far as it is
+2. groups in their ratio that are within the removal leave whole, those on scarce subgroups first
+3. one step of the removal at a time, from the group on the scarcest subgroup that can give all
+   of it, then the fullest
+4. where none can, a group that is within the removal leaves with all its roles
+5. or role by role; while the anchor cannot leave, the others stay at least as far as it is
 
 What no group can give is not taken; it is asked for again. A group keeps one ready instance of
 each role unless all of it leaves, and so does the service.
@@ -14,14 +16,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from heteroscale.entities.placement import PlacementRequest
+from heteroscale.entities.placement import PlacementRequest, Scarcity
 from heteroscale.entities.service import UNIT_SLACK, RolePath
 from heteroscale.entities.snapshot import SUPPLY_STATES, Instance, InstanceState
-from heteroscale.prescheduler.groups import Group, growth_steps, keeps_ratio
+from heteroscale.prescheduler.groups import Group, growth_steps, imbalance, keeps_ratio
 
 _READY = InstanceState.READY
 _PENDING = InstanceState.PENDING
+#: Nothing is known of the subgroups.
+NOT_SCARCE: Mapping[tuple[str, str], Scarcity] = MappingProxyType({})
 #: What is or will be supply.
 _MAY_LEAVE = SUPPLY_STATES | {_PENDING}
 
@@ -32,6 +37,8 @@ class _Candidate:
 
     instance: Instance
     units: float
+    #: of the scarcest subgroup it has a node in
+    scarcity: int
 
 
 @dataclass(slots=True)
@@ -46,6 +53,8 @@ class _Members:
     ready: Counter[RolePath] = field(default_factory=Counter)
     #: leaf role → capacity units
     units: dict[RolePath, float] = field(default_factory=dict)
+    #: of the scarcest subgroup that it ever had a node in
+    scarcity: int = 0
 
     def add(self, one: _Candidate) -> None:
         """Take an instance in as the one that leaves first."""
@@ -53,6 +62,7 @@ class _Members:
         self.roles.setdefault(role, []).append(one)
         self.ready[role] += one.instance.state is _READY
         self.units[role] = self.units.get(role, 0.0) + one.units
+        self.scarcity = max(self.scarcity, one.scarcity)
 
     def take(self, one: _Candidate) -> None:
         """Let an instance go."""
@@ -107,8 +117,14 @@ class _Removal:
         return None
 
 
-def victims(request: PlacementRequest) -> tuple[str, ...]:
-    """Return the uids that leave: at most the capacity asked for, what is pending included."""
+def victims(
+    request: PlacementRequest, scarcity: Mapping[tuple[str, str], Scarcity] = NOT_SCARCE
+) -> tuple[str, ...]:
+    """Return the uids that leave: at most the capacity asked for, what is pending included.
+
+    Args:
+        scarcity: (sub-cluster, node) → its subgroup's; absent = not scarce.
+    """
     asked = {
         leaf.path: request.remove[leaf.path]
         for leaf in request.spec.group.leaves()
@@ -116,7 +132,7 @@ def victims(request: PlacementRequest) -> tuple[str, ...]:
     }
     if not asked:
         return ()
-    groups = _groups(request)
+    groups = _groups(request, scarcity)
     removal = _Removal(
         request=request,
         weights=request.spec.group.weights(request.ratio),
@@ -132,6 +148,9 @@ def victims(request: PlacementRequest) -> tuple[str, ...]:
     # 1. what only waits for its nodes
     while _leave_whole(removal, [one for one in groups if one.roles and _only_waits(one)]):
         pass
+    # 2. groups that leave whole
+    while _leave_whole(removal, [one for one in groups if one.roles and _in_ratio(removal, one)]):
+        pass
     for step in growth_steps(asked):
         removal.stuck.clear()
         for role, units in step.items():
@@ -141,7 +160,9 @@ def victims(request: PlacementRequest) -> tuple[str, ...]:
     return tuple(removal.chosen)
 
 
-def _groups(request: PlacementRequest) -> list[_Members]:
+def _groups(
+    request: PlacementRequest, scarcity: Mapping[tuple[str, str], Scarcity]
+) -> list[_Members]:
     """Return the service's groups that may shrink, by key."""
     worth = request.spec.group.worth()
     places = {kind: place for place, kind in enumerate(worth)}
@@ -163,13 +184,24 @@ def _groups(request: PlacementRequest) -> list[_Members]:
     groups: dict[tuple[str, str], _Members] = {}
     for one in own:
         key = (one.subcluster, one.group)
-        candidate = _Candidate(one, worth[one.role, one.accelerator])
+        scarcest = max(
+            (scarcity.get((one.subcluster, name), Scarcity.LOW) for name in one.nodes), default=0
+        )
+        candidate = _Candidate(one, worth[one.role, one.accelerator], scarcest)
         groups.setdefault(key, _Members(key)).add(candidate)
     return [groups[key] for key in sorted(groups)]
 
 
 def _only_waits(group: _Members) -> bool:
     return all(one.instance.state is _PENDING for own in group.roles.values() for one in own)
+
+
+def _in_ratio(removal: _Removal, group: _Members) -> bool:
+    """Return whether the groups that stay lose nothing of their ratio when all of this leaves."""
+    return (
+        len(group.roles) == len(removal.weights)
+        and imbalance(group.units, removal.weights) <= 1.0 + UNIT_SLACK
+    )
 
 
 def _due(removal: _Removal) -> list[RolePath]:
@@ -188,13 +220,13 @@ def _due(removal: _Removal) -> list[RolePath]:
 
 def _take_step(removal: _Removal, due: list[RolePath]) -> None:
     """Take one instance of each role that is due, or find that no group can give it."""
-    # 2. all of it from one group
+    # 3. all of it from one group
     if _give(removal, due):
         return
-    # 3. a whole group
+    # 4. a whole group
     if _leave_whole(removal, removal.groups):
         return
-    # 4. role by role, the anchor first
+    # 5. role by role, the anchor first
     anchor = removal.request.spec.policy.anchor
     for role in sorted(due, key=lambda role: (role != anchor, role)):
         if not _give(removal, [role]):
@@ -236,24 +268,28 @@ def _gift(removal: _Removal, group: _Members, roles: list[RolePath]) -> list[_Ca
 
 def _rank(
     removal: _Removal, group: _Members, gift: list[_Candidate]
-) -> tuple[bool, bool, bool, float, tuple[str, str]]:
+) -> tuple[bool, bool, bool, int, float, tuple[str, str]]:
     shape = Group(name=group.key[1], subcluster=group.key[0], domain=(), units=group.units)
     step = {one.instance.role: -1 for one in gift}
     return (
         any(one.instance.state is _PENDING for one in gift),
         len(group.roles) < len(removal.weights),
         keeps_ratio(shape, step, removal.weights),
+        group.scarcity,
         sum(group.units[role] for role in step),
         group.key,
     )
 
 
 def _leave_whole(removal: _Removal, groups: list[_Members]) -> bool:
-    """Take all of the fullest of these groups that is within what was asked; False = none is."""
+    """Take all of one of these groups that is within what was asked; False = none is.
+
+    The one on the scarcest subgroup, then the fullest.
+    """
     fitting = [group for group in groups if group.roles and _may_leave(removal, group)]
     if not fitting:
         return False
-    group = max(fitting, key=lambda group: (sum(group.units.values()), group.key))
+    group = max(fitting, key=lambda group: (group.scarcity, sum(group.units.values()), group.key))
     for role in sorted(group.roles):
         for one in reversed(list(group.roles[role])):
             removal.take(group, one)

@@ -66,7 +66,9 @@ def what_if(
         services={**services, _OTHERS: ServiceSnapshot(instances=_others(fleet))},
         inventory=fleet.inventory,
     )
-    return WhatIf(requests=tuple(requests), plan=place_all(requests, snapshot, fleet.levels))
+    return WhatIf(
+        requests=tuple(requests), plan=place_all(requests, snapshot, fleet.levels, fleet.prices)
+    )
 
 
 def supplied(spec: ServiceSpec, instances: Iterable[Instance]) -> dict[RolePath, float]:

@@ -493,3 +493,45 @@ def test_roles_three_deep_are_placed_one_by_one() -> None:
     )
     none = placed(request(roles=(prefill, build_role("decode")), add=each), nodes=nodes[:3])
     assert none.grants == ()
+
+
+def test_a_quota_holds_for_what_is_placed_one_by_one_too() -> None:
+    counts = (count("prefill", 3), count("decode", 1))
+    asked = request(counts=counts, add={"decode": 2})
+    asked = replace(asked, spec=replace(asked.spec, quota={"H20": 40}))
+    plan = placed(asked, nodes=build_nodes(9, domain=A))
+    assert plan == PlacementPlan(
+        grants=(grant("decode", 1),),
+        no_fits=(
+            NoFit(
+                service="chat",
+                missing={"decode": 1},
+                causes={"quota used up": 9},
+            ),
+        ),
+    )
+
+
+def test_victims_on_nodes_of_a_scarce_subgroup_go_first() -> None:
+    mixed = (
+        *build_nodes(2, domain=(*A, "a1")),
+        *build_nodes(1, accelerator="L20", domain=(*A, "a1")),
+    )
+    plain = build_nodes(4, domain=(*B, "b1"))
+    own = []
+    for group, nodes, replicas in (("g0", mixed, 1), ("g1", plain, 2)):
+        members = (
+            *build_instances("prefill", replicas, group=group),
+            *build_instances("decode", replicas, group=group),
+        )
+        own += [replace(one, nodes=(nodes[i].name,)) for i, one in enumerate(members)]
+    nowhere = build_nodes(1, domain=())
+    asked = request(instances=tuple(own), remove={"prefill": 1, "decode": 1})
+    plan = placed(asked, nodes=(*mixed, *plain, *nowhere))
+    assert plan.releases == (Release(service="chat", uids=("g0/decode/H20/0", "g0/prefill/H20/0")),)
+
+
+def test_two_services_that_fit_nowhere_are_told_the_same() -> None:
+    each = {"prefill": 1, "decode": 1}
+    plan = placed(request("a", add=each), request("b", add=each), nodes=build_nodes(1, domain=A))
+    assert [no_fit.causes for no_fit in plan.no_fits] == [{"too few together": 1}] * 2

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from heteroscale.entities.placement import PlacementRequest
+from heteroscale.entities.placement import PlacementRequest, Scarcity
 from heteroscale.entities.service import AcceleratorOption
 from heteroscale.entities.snapshot import Instance, InstanceState
 from heteroscale.prescheduler.victims import victims
@@ -239,3 +239,48 @@ def test_an_instance_worth_more_than_is_left_stays_and_a_smaller_one_goes() -> N
         "a/decode/H20/1",
         "a/decode/H20/0",
     )
+
+
+def pair(group: str, replicas: int, node: str) -> tuple[Instance, ...]:
+    own = (
+        *build_instances("prefill", replicas, group=group),
+        *build_instances("decode", replicas, group=group),
+    )
+    return tuple(replace(one, nodes=(node,)) for one in own)
+
+
+def freed(remove: int, *instances: Instance) -> set[str]:
+    """Return the groups that lose somebody when node n1 is in a scarce subgroup."""
+    snapshot = build_snapshot(instances=instances, group_roles=())
+    asked = {"prefill": remove, "decode": remove}
+    request = PlacementRequest(spec=SPEC, snapshot=snapshot, remove=asked)
+    scarcity = {(instances[0].subcluster, "n1"): Scarcity.HIGH}
+    return {uid.split("/")[0] for uid in victims(request, scarcity)}
+
+
+def test_who_is_in_a_scarce_subgroup_gives_first_however_full_the_others_are() -> None:
+    assert freed(1, *pair("a", 3, "n1"), *pair("b", 9, "n2")) == {"a"}
+
+
+def test_a_group_leaves_whole_if_it_can_the_scarcest_first() -> None:
+    assert freed(2, *pair("a", 2, "n2"), *pair("b", 5, "n2")) == {"a"}
+    assert freed(2, *pair("a", 2, "n2"), *pair("b", 2, "n1"), *pair("c", 2, "n2")) == {"b"}
+
+
+def test_a_group_out_of_its_ratio_does_not_leave_whole_at_the_others_cost() -> None:
+    odd = build_instances("prefill", 1, group="a"), build_instances("decode", 4, group="a")
+    assert freed(4, *odd[0], *odd[1], *pair("b", 9, "n2")) == {"b"}
+
+
+def test_a_group_out_of_its_ratio_leaves_whole_where_none_can_give_a_step() -> None:
+    odd = (
+        *build_instances("prefill", 1, group="a"),
+        *build_instances("decode", 4, group="a"),
+    )
+    others = (
+        *build_instances("prefill", 3, group="b"),
+        *build_instances("decode", 1, group="b"),
+    )
+    snapshot = build_snapshot(instances=(*odd, *others), group_roles=())
+    request = PlacementRequest(spec=SPEC, snapshot=snapshot, remove={"prefill": 1, "decode": 4})
+    assert set(victims(request)) == {one.uid for one in odd}
