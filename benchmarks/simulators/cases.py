@@ -1,4 +1,8 @@
-"""What the speed of the simulator is measured on: one service, two loads, and a week."""
+"""What the speed of the simulator is measured on: one service, two loads, and a week.
+
+With what a user would switch on for a study: shared uplinks, KV that grows and preempts, power of
+two choices, start-up times that are drawn, and scrapes that jitter, fail and go to each instance.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +57,14 @@ service:
       - {{signal: tbt_s}}
 traffic: {{trace: {{path: null}}}}
 model: {{name: llama-3.1-70b}}
-serving: {{prefill_token_budget: 16384, decode_max_batch: 256}}
+serving:
+  prefill_token_budget: 16384
+  decode_max_batch: 256
+  routing: power_of_two
+  kv_admission: grow
+network: {{contention: fair_share}}
+start_up: {{spread: 0.3}}
+metrics: {{jitter_s: 1.0, missing_share: 0.01, per_instance: true}}
 nodes:
   - {{accelerator: H100, nodes: 128, nodes_per_s0: 4, s0_per_s1: 4, s1_per_s2: 8}}
 initial: {{prefill: {prefill}, decode: {decode}}}

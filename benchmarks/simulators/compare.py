@@ -23,18 +23,18 @@ from benchmarks.simulators.cases import (
 )
 from benchmarks.simulators.equal_physics import (
     DECODE_SEQUENCES,
-    NETWORK,
+    OPTIONS,
     SPEED,
     TOKEN_BUDGET,
     Latencies,
     as_decode_makes_all,
     gap_percentiles_ms,
     latencies,
+    network,
     played,
 )
 from benchmarks.simulators.offline_replay import NotInstalled, OfflineReplay, installed
 from benchmarks.simulators.recorded import OTHERS
-from heteroscale.sim.serving import ServingOptions
 from heteroscale.workload.arrivals import ArrivalChunk
 from tests.unit.sim.twin import Twin
 
@@ -51,24 +51,31 @@ class Side:
     requests_per_s: float
     figures: dict[str, float]
     goodput: int
+    #: the same without any handshake
+    alone: Latencies
 
 
-def our_side(trace: ArrivalChunk) -> Side:
-    """Return our speed and figures on a trace as it is played to the replay."""
+def our_side(trace: ArrivalChunk, handshake_ms: float) -> Side:
+    """Return our speed and figures on a trace as it is played to the replay.
+
+    Args:
+        handshake_ms: the replay's, on average: our transfers take so much longer.
+    """
     ours = as_decode_makes_all(trace)
     played(ours, log=False)
-    core_s = median([played(ours, log=False)[1] for _ in range(OUR_RUNS)])
-    serving, _ = played(ours, log=True)
+    core_s = median([played(ours, log=False, latency_ms=handshake_ms)[1] for _ in range(OUR_RUNS)])
+    serving, _ = played(ours, log=True, latency_ms=handshake_ms)
     found = latencies(ours, serving)
     return Side(
         requests_per_s=len(trace.arrival_ps) / core_s,
         figures={**found.percentiles(), **gap_percentiles_ms(ours, serving)},
         goodput=found.goodput(),
+        alone=latencies(ours, played(ours, log=True)[0]),
     )
 
 
-def replay_side(replay: OfflineReplay, speedup: float, runs: int) -> tuple[Side, Latencies]:
-    """Return the replay's speed and figures, and its latencies without the handshake."""
+def replay_side(replay: OfflineReplay, speedup: float, runs: int) -> tuple[Side, float]:
+    """Return the replay's speed and figures, and the mean of its handshake in ms."""
     cores_s = [replay.run(speedup, each_request=False).core_s for _ in range(runs)]
     told = replay.run(speedup, each_request=True)
     found = told.latencies
@@ -81,8 +88,9 @@ def replay_side(replay: OfflineReplay, speedup: float, runs: int) -> tuple[Side,
             **{name: float(told.summary[theirs]) for name, theirs in gaps.items()},
         },
         goodput=int(told.summary["goodput_completed_requests"]),
+        alone=Latencies(ttft_ms=found.ttft_ms - told.handshake_ms, gap_ms=found.gap_ms),
     )
-    return side, Latencies(ttft_ms=found.ttft_ms - told.handshake_ms, gap_ms=found.gap_ms)
+    return side, float(told.handshake_ms.mean())
 
 
 def beside_replay(trace: ArrivalChunk, cache: Path, runs: int) -> dict[str, float | None]:
@@ -99,17 +107,17 @@ def beside_replay(trace: ArrivalChunk, cache: Path, runs: int) -> dict[str, floa
     ratios: dict[str, float | None] = {}
     try:
         for name, speedup in RATES.items():
-            ours = our_side(sped_up(trace, speedup))
-            theirs, alone = replay_side(replay, speedup, runs)
+            theirs, handshake_ms = replay_side(replay, speedup, runs)
+            ours = our_side(sped_up(trace, speedup), handshake_ms)
             ratio = ours.requests_per_s / theirs.requests_per_s
-            _print_rate(name, ours, theirs, alone)
+            _print_rate(name, ours, theirs, handshake_ms)
             ratios[f"ratio_to_dynosim_{name}"] = round(ratio, 1)
     finally:
         replay.close()
     return ratios
 
 
-def _print_rate(name: str, ours: Side, theirs: Side, alone: Latencies) -> None:
+def _print_rate(name: str, ours: Side, theirs: Side, handshake_ms: float) -> None:
     ratio = ours.requests_per_s / theirs.requests_per_s
     print(f"\n{name}: {PREFILL}P+{DECODE}D, equal physics{'':14}ours      replay   difference")
     print(
@@ -118,11 +126,12 @@ def _print_rate(name: str, ours: Side, theirs: Side, alone: Latencies) -> None:
     )
     for figure, value in ours.figures.items():
         _print_row(figure, value, theirs.figures[figure])
-    without = alone.percentiles()
-    for figure in ("ttft_p50_ms", "ttft_p99_ms"):
-        _print_row(f"{figure} less the handshake", ours.figures[figure], without[figure])
     _print_row("goodput, requests", ours.goodput, theirs.goodput)
-    _print_row("goodput less the handshake", ours.goodput, alone.goodput())
+    print(f"  without the handshake, on average {handshake_ms:.2f} ms")
+    without = theirs.alone.percentiles()
+    for figure, value in ours.alone.percentiles().items():
+        _print_row(figure, value, without[figure])
+    _print_row("goodput, requests", ours.alone.goodput(), theirs.alone.goodput())
 
 
 def _print_row(name: str, ours: float, theirs: float) -> None:
@@ -135,16 +144,16 @@ def _print_row(name: str, ours: float, theirs: float) -> None:
 def beside_twin(trace: ArrivalChunk) -> None:
     """Print our speed beside the twin's on a slice, and that their events are equal."""
     part = trace.of(slice(TWIN_REQUESTS))
-    serving, _ = played(part, log=True, one_group=True)
-    core_s = median([played(part, log=False, one_group=True)[1] for _ in range(OUR_RUNS)])
+    serving, _ = played(part, log=True)
+    core_s = median([played(part, log=False)[1] for _ in range(OUR_RUNS)])
     twin = Twin(
         prefill_token_budget=TOKEN_BUDGET,
         decode_max_batch=DECODE_SEQUENCES,
         admission_limit=1_000_000,
         slo_ttft_ps=1,
         slo_tbt_ps=1,
-        network=NETWORK,
-        options=ServingOptions(),
+        network=network(),
+        options=OPTIONS,
     )
     for index in range(PREFILL + DECODE):
         role = "prefill" if index < PREFILL else "decode"

@@ -1,10 +1,13 @@
 """The one case that our simulator and NVIDIA's offline replay can both be given exactly.
 
 Step times are straight lines, which both take: a prefill batch of T tokens, a decode step of K KV
-tokens. What only one of them knows is switched off or out of reach. Ours then is:
+tokens. What only one of them knows is switched off, out of reach, or said to the other in its own
+terms:
 
-- each prefill instance in a group of its own, which makes routing to prefill round robin;
-- one output token more: the replay's decode makes all tokens of an answer, ours all but the first.
+- ours makes one output token more: the replay's decode makes all tokens of an answer, ours all but
+  the first;
+- the replay asks the decode instance for memory before it transfers, and is answered at the end of
+  a step. Ours has no such handshake, but its transfers have a latency: the handshake's mean.
 """
 
 from __future__ import annotations
@@ -19,7 +22,13 @@ from benchmarks.simulators.cases import DECODE, PREFILL
 from heteroscale.performance.model import StepCoefficients
 from heteroscale.sim.kernel_state import LOG_FINISHED, LOG_FIRST_TOKEN, LOG_JOINED
 from heteroscale.sim.sampling import quantile_s
-from heteroscale.sim.serving import NetworkTable, Serving, histogram_edges_ps
+from heteroscale.sim.serving import (
+    NetworkTable,
+    Routing,
+    Serving,
+    ServingOptions,
+    histogram_edges_ps,
+)
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk
 
 MS = PS_PER_S // 1000
@@ -46,7 +55,8 @@ SPEED = StepCoefficients(
     prefill_occupancy=1.0,
     decode_occupancy=1.0,
 )
-NETWORK = NetworkTable(latency_ps=(0,) * 6, fs_per_byte=(round(1e6 / GB_PER_S),) * 6)
+#: one after the other, whatever the load: the replay's only rule
+OPTIONS = ServingOptions(routing=Routing.ROUND_ROBIN)
 Floats = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
 
@@ -74,12 +84,19 @@ class Latencies:
         }
 
 
-def plane(*, log: bool, one_group: bool = False) -> Serving:
+def network(latency_ms: float = 0.0) -> NetworkTable:
+    """Return a network of one speed, every transfer so much longer."""
+    return NetworkTable(
+        latency_ps=(round(latency_ms * MS),) * 6, fs_per_byte=(round(1e6 / GB_PER_S),) * 6
+    )
+
+
+def plane(*, log: bool, latency_ms: float = 0.0) -> Serving:
     """Return the fleet, empty, at time 0.
 
     Args:
         log: keep every event.
-        one_group: least-loaded routing to prefill as well, instead of round robin.
+        latency_ms: of every transfer.
     """
     serving = Serving(
         prefill_token_budget=TOKEN_BUDGET,
@@ -87,16 +104,13 @@ def plane(*, log: bool, one_group: bool = False) -> Serving:
         admission_limit=1_000_000,
         slo_ttft_ps=round(SLO_TTFT_MS * MS),
         slo_tbt_ps=round(SLO_TBT_MS * MS),
-        network=NETWORK,
+        network=network(latency_ms),
+        options=OPTIONS,
         log=log,
     )
     for index in range(PREFILL + DECODE):
         role = "prefill" if index < PREFILL else "decode"
-        # Decode stands in a group without prefill: every request may go to any of it.
-        group = 0 if one_group else min(index, PREFILL)
-        serving.add_instance(
-            role, SPEED, group=group, location=(0, 0, 0, 0, index), in_rotation=True
-        )
+        serving.add_instance(role, SPEED, group=0, location=(0, 0, 0, 0, index), in_rotation=True)
     return serving
 
 
@@ -109,9 +123,9 @@ def as_decode_makes_all(trace: ArrivalChunk) -> ArrivalChunk:
     )
 
 
-def played(trace: ArrivalChunk, *, log: bool, one_group: bool = False) -> tuple[Serving, float]:
+def played(trace: ArrivalChunk, *, log: bool, latency_ms: float = 0.0) -> tuple[Serving, float]:
     """Return the plane at the end of a trace, and the core seconds that took."""
-    serving = plane(log=log, one_group=one_group)
+    serving = plane(log=log, latency_ms=latency_ms)
     until_ps = int(trace.arrival_ps[-1]) + 3600 * PS_PER_S
     begun_s = time.process_time()
     serving.advance(0)

@@ -9,17 +9,19 @@ from benchmarks.simulators.cases import DECODE, PREFILL
 from benchmarks.simulators.equal_physics import (
     DECODE_SEQUENCES,
     MS,
-    NETWORK,
+    OPTIONS,
     SPEED,
     TOKEN_BUDGET,
     first_decode_ps,
     latencies,
+    network,
     played,
 )
-from heteroscale.sim.serving import ServingOptions
 from heteroscale.workload.arrivals import ArrivalChunk
 from tests.unit.sim.twin import Twin
 from tests.unit.sim.twin_parts import Request, TwinInstance
+
+LATENCY_MS = 4.3
 
 
 class SecondTokenTwin(Twin):
@@ -32,8 +34,8 @@ class SecondTokenTwin(Twin):
             admission_limit=1_000_000,
             slo_ttft_ps=1,
             slo_tbt_ps=1,
-            network=NETWORK,
-            options=ServingOptions(),
+            network=network(LATENCY_MS),
+            options=OPTIONS,
         )
         self.seconds: dict[int, int] = {}
         for index in range(PREFILL + DECODE):
@@ -58,7 +60,7 @@ def test_first_decode_steps_are_the_twins(gap_ms: float) -> None:
         input_tokens=draw.integers(1, 4_000, requests).astype(np.int32),
         output_tokens=draw.integers(2, 60, requests).astype(np.int32),
     )
-    serving, _ = played(trace, log=True, one_group=True)
+    serving, _ = played(trace, log=True, latency_ms=LATENCY_MS)
     twin = SecondTokenTwin()
     columns = (trace.arrival_ps, trace.input_tokens, trace.output_tokens)
     twin.advance(0)
