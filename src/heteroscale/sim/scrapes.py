@@ -7,9 +7,9 @@ instance that did not report is not in it, and the coverage tells.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Iterable, Mapping
+from operator import attrgetter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,8 +26,8 @@ def scrape_chance(seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, _STREAM])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstanceSample:
+# A tuple, because there are thousands an hour of each instance.
+class InstanceSample(NamedTuple):
     """What one engine says at one instant; its counters begin with the engine."""
 
     at_ps: int
@@ -43,6 +43,32 @@ class InstanceSample:
     kv_capacity_tokens: int
 
 
+class _Grown(NamedTuple):
+    """A sample, and what its instance's counters grew by since the first sample ever.
+
+    That is counted once, when a sample comes: between any two it is a difference.
+    """
+
+    sample: InstanceSample
+    tokens: int
+    busy_ps: int
+
+
+class _OfRole:
+    """What the newest scrape and those before it say of a role, instance after instance."""
+
+    def __init__(self) -> None:
+        #: of those scraped twice: tokens/s, time between first and last sample, busy time of it,
+        #: and that weighted with the occupancy
+        self.rates_tps: list[float] = []
+        self.observed_ps = 0
+        self.busy_ps: list[float] = []
+        self.active_ps: list[float] = []
+        #: of those in rotation by their newest sample
+        self.kv_reserved_tokens = 0
+        self.kv_capacity_tokens = 0
+
+
 class InstanceSeries:
     """The samples of every instance of one service that lie in the window."""
 
@@ -51,24 +77,28 @@ class InstanceSeries:
         self._window_ps = window_ps
         self._missing_share = missing_share
         self._chance = chance
-        self._series: dict[str, deque[InstanceSample]] = {}
+        self._series: dict[str, deque[_Grown]] = {}
         self._ready: Mapping[str, str] = {}
         self._last_ps = 0
+        self._roles: dict[str, _OfRole] = {}
 
     def scrape(self, samples: Iterable[InstanceSample], now_ps: int) -> None:
         """Keep what was reported at one instant; samples that fail to arrive are drawn."""
         # In order of names, so that a draw does not depend on how instances are listed.
-        everyone = sorted(samples, key=lambda sample: sample.uid)
+        everyone = sorted(samples, key=attrgetter("uid"))
         self._last_ps = now_ps
         self._ready = {sample.uid: sample.role for sample in everyone if sample.ready}
         missed = (self._chance.random(len(everyone)) < self._missing_share).tolist()
         for sample, lost in zip(everyone, missed, strict=True):
             if not lost:
-                self._series.setdefault(sample.uid, deque()).append(sample)
-        for uid, series in tuple(self._series.items()):
-            while series and series[0].at_ps < now_ps - self._window_ps:
+                self._keep(sample)
+        self._roles = {}
+        for uid, series in sorted(self._series.items()):
+            while series and series[0].sample.at_ps < now_ps - self._window_ps:
                 series.popleft()
-            if not series:
+            if series:
+                self._count(series)
+            else:
                 del self._series[uid]
 
     def coverage(self, role: str) -> float:
@@ -79,73 +109,77 @@ class InstanceSeries:
 
     def tps(self, role: str) -> float | None:
         """Return tokens/s over a role; None when no instance was scraped twice."""
-        series = self._rated(role)
-        if not series:
-            return None
-        return sum(self._rate(one, lambda sample: sample.tokens) for one in series)
+        found = self._roles.get(role)
+        return sum(found.rates_tps) if found and found.rates_tps else None
 
     def utilization(self, role: str) -> float | None:
         """Return the mean busy share of a role's engines; None when none was scraped twice."""
-        return self._busy(role, lambda _sample: 1.0)
+        found = self._roles.get(role)
+        return sum(found.busy_ps) / found.observed_ps if found and found.observed_ps else None
 
     def sm_activity(self, role: str) -> float | None:
         """Return the mean utilization × occupancy; None when none was scraped twice."""
-        return self._busy(role, lambda sample: sample.occupancy)
+        found = self._roles.get(role)
+        return sum(found.active_ps) / found.observed_ps if found and found.observed_ps else None
 
     def kv_usage(self, role: str) -> float | None:
         """Return the reserved share of KV memory, by each instance's newest sample."""
-        newest = [sample for sample in self._newest(role) if sample.ready]
-        capacity = sum(sample.kv_capacity_tokens for sample in newest)
-        if capacity == 0:
+        found = self._roles.get(role)
+        if found is None or found.kv_capacity_tokens == 0:
             return None
-        return min(1.0, sum(sample.kv_reserved_tokens for sample in newest) / capacity)
+        return min(1.0, found.kv_reserved_tokens / found.kv_capacity_tokens)
 
-    def _newest(self, role: str) -> list[InstanceSample]:
-        newest = (series[-1] for _, series in sorted(self._series.items()))
-        return [sample for sample in newest if sample.role == role]
+    def _keep(self, sample: InstanceSample) -> None:
+        series = self._series.get(sample.uid)
+        if not series:
+            self._series[sample.uid] = deque([_Grown(sample, 0, 0)])
+            return
+        before, tokens, busy_ps = series[-1]
+        tokens += growth(before.tokens, sample.tokens)
+        busy_ps += growth(before.busy_ps, sample.busy_ps)
+        series.append(_Grown(sample, tokens, busy_ps))
 
-    def _rated(self, role: str) -> list[Sequence[InstanceSample]]:
-        return [
-            tuple(series)
-            for _, series in sorted(self._series.items())
-            if len(series) > 1 and series[-1].role == role
-        ]
-
-    def _busy(self, role: str, weight: Callable[[InstanceSample], float]) -> float | None:
-        series = self._rated(role)
-        observed_ps = sum(one[-1].at_ps - one[0].at_ps for one in series)
-        if not observed_ps:
-            return None
-        busy_ps = sum(
-            increase([sample.busy_ps for sample in one]) * weight(one[-1]) for one in series
-        )
-        return busy_ps / observed_ps
+    def _count(self, series: deque[_Grown]) -> None:
+        """Add what one instance's samples say to its role."""
+        first, tokens_before, busy_before_ps = series[0]
+        last, tokens, busy_ps = series[-1]
+        role = self._roles.get(last.role)
+        if role is None:
+            role = self._roles[last.role] = _OfRole()
+        if last.ready:
+            role.kv_reserved_tokens += last.kv_reserved_tokens
+            role.kv_capacity_tokens += last.kv_capacity_tokens
+        if len(series) > 1:
+            span_ps = last.at_ps - first.at_ps
+            busy_ps -= busy_before_ps
+            role.observed_ps += span_ps
+            role.busy_ps.append(float(busy_ps))
+            role.active_ps.append(busy_ps * last.occupancy)
+            grown = tokens - tokens_before
+            interval_ps = span_ps / (len(series) - 1)
+            role.rates_tps.append(self._rate(first, last, grown, interval_ps) if grown else 0.0)
 
     def _rate(
-        self, series: Sequence[InstanceSample], count: Callable[[InstanceSample], int]
+        self, first: InstanceSample, last: InstanceSample, grown: int, interval_ps: float
     ) -> float:
-        """Return one instance's part of a rate over the whole window, as Prometheus' `rate`.
+        """Return one instance's tokens/s over the whole window, as Prometheus' `rate`.
 
         What lies between the window's edges and the samples is filled in at the same pace, as far
         as the gap is no longer than a scrape would explain, and never back beyond a count of 0.
         """
-        first, last = series[0], series[-1]
         span_ps = last.at_ps - first.at_ps
-        grown = increase([count(sample) for sample in series])
-        if grown == 0:
-            return 0.0
-        interval_ps = span_ps / (len(series) - 1)
-
-        def bridged(gap_ps: float) -> float:
-            return gap_ps if gap_ps < _BRIDGED_INTERVALS * interval_ps else interval_ps / 2
-
-        before_ps = bridged(first.at_ps - (self._last_ps - self._window_ps))
-        before_ps = min(before_ps, span_ps * count(first) / grown)
-        after_ps = bridged(self._last_ps - last.at_ps)
+        longest_ps = _BRIDGED_INTERVALS * interval_ps
+        before_ps: float = first.at_ps - (self._last_ps - self._window_ps)
+        after_ps: float = self._last_ps - last.at_ps
+        if before_ps >= longest_ps:
+            before_ps = interval_ps / 2
+        if after_ps >= longest_ps:
+            after_ps = interval_ps / 2
+        before_ps = min(before_ps, span_ps * first.tokens / grown)
         whole = grown * (span_ps + before_ps + after_ps) / span_ps
         return whole / (self._window_ps / PS_PER_S)
 
 
-def increase(counts: Sequence[int]) -> int:
+def growth(before: int, after: int) -> int:
     """Return by how much a counter grew; one that fell began anew, from 0."""
-    return sum(after - before if after >= before else after for before, after in pairwise(counts))
+    return after - before if after >= before else after

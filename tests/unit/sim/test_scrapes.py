@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -10,7 +11,7 @@ from heteroscale.app import assemble
 from heteroscale.config.fault_sections import FaultKind, FaultSection
 from heteroscale.entities.snapshot import Signal
 from heteroscale.loop import TickReport
-from heteroscale.sim.scrapes import InstanceSample, InstanceSeries, increase, scrape_chance
+from heteroscale.sim.scrapes import InstanceSample, InstanceSeries, growth, scrape_chance
 from heteroscale.workload.arrivals import PS_PER_S
 from tests.unit.sim.small import small
 from tests.unit.sim.test_run import Diary
@@ -36,7 +37,7 @@ def scraped(
     series = series or InstanceSeries(MINUTE_PS, missing, scrape_chance(1))
     for index, count in enumerate(tokens):
         at_ps = 15 * index * PS_PER_S
-        there = () if count is None else (replace(SAMPLE, at_ps=at_ps, uid=uid, tokens=count),)
+        there = () if count is None else (SAMPLE._replace(at_ps=at_ps, uid=uid, tokens=count),)
         series.scrape(there, at_ps)
     return series
 
@@ -51,7 +52,7 @@ def scraped(
     ],
 )
 def test_what_a_counter_grew_by(counts: list[int], grown: int) -> None:
-    assert increase(counts) == grown
+    assert sum(growth(before, after) for before, after in pairwise(counts)) == grown
 
 
 def test_a_rate_is_what_a_counter_grew_by_over_the_window() -> None:
@@ -84,8 +85,8 @@ def test_what_was_scraped_once_has_no_rate_and_does_not_count_as_covered() -> No
 def test_busy_shares_are_weighted_with_the_time_each_was_seen() -> None:
     series = InstanceSeries(MINUTE_PS, 0.0, scrape_chance(1))
     for at_s, busy_s in ((0, 0), (30, 15), (60, 30)):
-        one = replace(SAMPLE, at_ps=at_s * PS_PER_S, busy_ps=busy_s * PS_PER_S)
-        other = replace(one, uid="b", busy_ps=0)
+        one = SAMPLE._replace(at_ps=at_s * PS_PER_S, busy_ps=busy_s * PS_PER_S)
+        other = one._replace(uid="b", busy_ps=0)
         series.scrape((one, other) if at_s else (one,), at_s * PS_PER_S)
     assert series.utilization("decode") == 30 / 90
     assert series.sm_activity("decode") == 15 / 90
@@ -97,7 +98,7 @@ def test_coverage_falls_with_the_share_of_scrapes_that_fail() -> None:
     names = [f"i{n:03}" for n in range(400)]
     for index in range(5):
         at_ps = 15 * index * PS_PER_S
-        series.scrape([replace(SAMPLE, at_ps=at_ps, uid=name) for name in names], at_ps)
+        series.scrape([SAMPLE._replace(at_ps=at_ps, uid=name) for name in names], at_ps)
     # At least two of five scrapes of each: 1 - 0.7**5 - 5 * 0.3 * 0.7**4.
     assert series.coverage("decode") == pytest.approx(0.4718, abs=0.08)
 
