@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -37,15 +36,6 @@ GRID = (
 FRONT_END_MS, FRONT_END_SHARE = 25.0, 0.15
 #: a machine with more to do than cores lets the mocker wake up late
 BUSY_SHARE = 0.12
-
-
-@pytest.fixture(scope="module")
-def python() -> Path:
-    """Return the Python of Dynamo's environment, or skip."""
-    folder = os.environ.get("HETEROSCALE_DYNAMO")
-    if folder is None:
-        pytest.skip("no Dynamo: `make test-integration` installs it and runs this test")
-    return Path(folder).resolve() / "bin" / "python"
 
 
 def profiled(python: Path, folder: Path, instances: Sequence[Sequence[str]]) -> LatencyTable:
@@ -89,18 +79,18 @@ def check_prefill(table: LatencyTable, *, times: float = 1.0, beside_ms: float =
         assert 0.98 * told_ms <= found_ms <= longest_ms
 
 
-def test_one_instance_of_both_stages(python: Path, tmp_path: Path) -> None:
-    table = profiled(python, tmp_path, [()])
+def test_one_instance_of_both_stages(dynamo_python: Path, tmp_path: Path) -> None:
+    table = profiled(dynamo_python, tmp_path, [()])
     check_decode(table)
     check_prefill(table)
 
 
 def test_prefill_at_half_the_speed_and_decode_on_instances_of_their_own(
-    python: Path, tmp_path: Path
+    dynamo_python: Path, tmp_path: Path
 ) -> None:
     prefill = ("--disaggregation-mode", "prefill", "--speedup-ratio", "0.5")
     decode = ("--disaggregation-mode", "decode")
-    table = profiled(python, tmp_path, [prefill, decode])
+    table = profiled(dynamo_python, tmp_path, [prefill, decode])
     check_decode(table)
     # The first token comes after the transfer of 512 MiB of KV and a decode step.
     check_prefill(table, times=2.0, beside_ms=30.0)
