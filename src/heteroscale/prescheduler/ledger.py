@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 from heteroscale.entities.service import AcceleratorOption
 from heteroscale.entities.snapshot import Instance, InstanceState
@@ -31,11 +32,15 @@ class _Stock:
         for node in nodes:
             if node.gpus > self.node_gpus.get(node.accelerator, 0):
                 self.node_gpus[node.accelerator] = node.gpus
-        order = sorted(range(len(nodes)), key=lambda i: (nodes[i].domain, nodes[i].name))
-        #: node → its place in the order of first fit, the same for any inventory order
-        self.rank = {index: rank for rank, index in enumerate(order)}
         self._pools: dict[DomainPath, dict[str, tuple[int, ...]]] = {}
         self._by_depth: dict[int, tuple[DomainPath, ...]] = {}
+
+    @cached_property
+    def rank(self) -> dict[int, int]:
+        """Node → its place in the order of first fit, the same for any inventory order."""
+        nodes = self.nodes
+        order = sorted(range(len(nodes)), key=lambda i: (nodes[i].domain, nodes[i].name))
+        return {index: rank for rank, index in enumerate(order)}
 
     def pool(self, domain: DomainPath, accelerator: str) -> tuple[int, ...]:
         """Return the healthy nodes of a type in a domain, in the order of first fit."""

@@ -46,7 +46,7 @@ class Budget:
         """Return the budget by the size of the problem: a trial in a small one costs little."""
         others = len(problem.requests) - 1
         usual = max(150, min(1000, 60_000 // len(problem.cells)))
-        return cls(ejections=200, ruins=min(usual, 100 * others))
+        return cls(ejections=200, ruins=min(usual, 300 * others))
 
 
 #: no repair at all

@@ -59,9 +59,11 @@ def subgroups(nodes: Iterable[Node], levels: Sequence[str]) -> dict[DomainPath, 
     """
     depth = cell_depth(levels)
     types: dict[DomainPath, set[str]] = {}
-    for node in nodes:
-        for length in range(2, min(depth, len(node.domain)) + 1):
-            types.setdefault(node.domain[:length], set()).add(node.accelerator)
+    # Nodes of one switch and type say the same: a large fleet has few kinds of them.
+    kinds_of_node = dict.fromkeys((node.domain[:depth], node.accelerator) for node in nodes)
+    for domain, accelerator in kinds_of_node:
+        for length in range(2, len(domain) + 1):
+            types.setdefault(domain[:length], set()).add(accelerator)
     inner = {path: kinds for path, kinds in types.items() if len(path) == depth}
     mixed = {path[:2] for path, kinds in inner.items() if len(kinds) > 1}
     return {
