@@ -33,7 +33,7 @@ GRID = (
 )
 #: a wait for the first token has the front end and the network in it, and splits a prompt into
 #: tokens: at most so much beside the engine's time, on a machine that is not idle
-FRONT_END_MS, FRONT_END_SHARE = 25.0, 0.15
+FRONT_END_MS, FRONT_END_SHARE = 60.0, 0.15
 #: a machine with more to do than cores lets the mocker wake up late
 BUSY_SHARE = 0.12
 
