@@ -1,12 +1,16 @@
 """The controller: the production loop on a real cluster, tick after tick until told to stop.
 
-It decides nothing; it puts the parts together, keeps time, and says what happened.
+It decides nothing; it puts the parts together, keeps time, ticks only while it leads, and says what
+happened.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
+import socket
+import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,20 +20,25 @@ from threading import Event
 from heteroscale.adapters.file_store import FileStore
 from heteroscale.adapters.journal_file import JournalFolder
 from heteroscale.adapters.prometheus import PrometheusMetrics
+from heteroscale.adapters.wall_clock import steady_s
 from heteroscale.config.cluster import load_cluster, unknown_names
+from heteroscale.config.cluster_sections import LeaseSection
 from heteroscale.config.load import load_fleet
 from heteroscale.config.metrics import load_metrics
 from heteroscale.entities.service import FleetSpec, Mode
-from heteroscale.entities.snapshot import InstanceState
+from heteroscale.entities.snapshot import InstanceState, Observation
 from heteroscale.errors import ConfigError
 from heteroscale.journal.recorder import Recorder
 from heteroscale.loop import ControlLoop, TickReport
 from heteroscale.ports import Clock
 from heteroscale.subcluster.api_server import ApiServer
 from heteroscale.subcluster.in_place import InPlaceSubcluster
+from heteroscale.subcluster.lease import Lease
 
 STATE_FILE = "state.json"
 JOURNAL_FOLDER = "journal"
+#: while another leads, this often is looked whether to stop
+_WAIT_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -46,12 +55,73 @@ class Files:
     kubeconfig: Path | None = None
 
 
+class Controller:
+    """The production loop on one cluster, for as long as we lead there."""
+
+    def __init__(
+        self,
+        fleet: FleetSpec,
+        clock: Clock,
+        metrics: PrometheusMetrics,
+        subcluster: InPlaceSubcluster,
+        lease: Lease | None,
+        state: Path,
+    ) -> None:
+        """Act only while `lease` is held; None = nothing is ever written, so nobody need lead."""
+        self._fleet = fleet
+        self._clock = clock
+        self._metrics = metrics
+        self._subcluster = subcluster
+        self._lease = lease
+        self._state = state
+
+    def run(self, stop: Event, told: Callable[[TickReport], None], most: int | None = None) -> None:
+        """Tick at whole multiples of the interval until told to stop, whenever we lead.
+
+        Args:
+            most: stop by itself after so many ticks; None = never.
+        """
+        done = 0
+        while not stop.is_set() and done != most:
+            if not self._leads(_WAIT_S):
+                continue
+            with self._loop() as loop:
+                while self._leads() and not stop.is_set() and done != most:
+                    told(loop.tick())
+                    done += 1
+                    if done != most:
+                        stop.wait(
+                            self._fleet.interval_s - self._clock.now_s() % self._fleet.interval_s
+                        )
+            if not self._leads():
+                _log.warning("another may lead now: nothing is changed any more")
+
+    def _leads(self, limit_s: float = 0.0) -> bool:
+        return self._lease is None or self._lease.wait(limit_s)
+
+    @contextmanager
+    def _loop(self) -> Iterator[ControlLoop]:
+        """Yield a loop that goes on from what was remembered here."""
+        if self._lease is not None:
+            _log.info("we lead")
+        with JournalFolder(self._state / JOURNAL_FOLDER) as journal:
+            self._subcluster.wait_until_filled(self._fleet.interval_s)
+            yield ControlLoop(
+                self._fleet,
+                self._clock,
+                self._metrics,
+                (self._subcluster,),
+                FileStore(self._state / STATE_FILE),
+                Recorder(journal),
+            )
+
+
 @contextmanager
-def controller(files: Files, clock: Clock, *, observe: bool) -> Iterator[tuple[ControlLoop, float]]:
-    """Yield a loop on a real cluster, and the seconds between its ticks.
+def controller(files: Files, clock: Clock, *, observe: bool) -> Iterator[Controller]:
+    """Yield a controller on a real cluster, its watches open.
 
     Args:
-        observe: whether every service is only looked at, whatever its mode.
+        observe: whether every service is only looked at, whatever its mode, and no Lease taken.
 
     Raises:
         ConfigError: with every problem of the first file that has one, or between them.
@@ -67,47 +137,16 @@ def controller(files: Files, clock: Clock, *, observe: bool) -> Iterator[tuple[C
     signals = load_metrics(files.metrics)
     fleet = _observed(fleet) if observe else fleet
     with ExitStack() as opened:
-        api = ApiServer(clock, kubeconfig=files.kubeconfig)
+        lease = None if observe else _lease(files, clock, cluster.lease)
+        if lease is not None:
+            opened.callback(lease.close)
+        may_change_s = _never if lease is None else lease.left_s
+        api = ApiServer(clock, kubeconfig=files.kubeconfig, may_change_s=may_change_s)
         subcluster = InPlaceSubcluster(cluster, api, clock, writes=not observe)
         opened.callback(subcluster.close)
-
-        def expected() -> dict[tuple[str, str], int]:
-            counts: dict[tuple[str, str], int] = {}
-            for one in subcluster.observe().instances:
-                if one.state is InstanceState.READY:
-                    key = (one.service, one.role)
-                    counts[key] = counts.get(key, 0) + 1
-            return counts
-
-        metrics = PrometheusMetrics(signals, expected=expected)
+        metrics = PrometheusMetrics(signals, expected=lambda: _ready(subcluster.observe()))
         opened.callback(metrics.close)
-        journal = opened.enter_context(JournalFolder(files.state / JOURNAL_FOLDER))
-        subcluster.wait_until_filled(fleet.interval_s)
-        store = FileStore(files.state / STATE_FILE)
-        loop = ControlLoop(fleet, clock, metrics, (subcluster,), store, Recorder(journal))
-        yield loop, fleet.interval_s
-
-
-def run_ticks(
-    loop: ControlLoop,
-    interval_s: float,
-    clock: Clock,
-    stop: Event,
-    told: Callable[[TickReport], None],
-    most: int | None = None,
-) -> None:
-    """Tick at whole multiples of the interval until told to stop; a late tick delays no other.
-
-    Args:
-        most: stop by itself after so many ticks; None = never.
-    """
-    done = 0
-    while not stop.is_set():
-        told(loop.tick())
-        done += 1
-        if done == most:
-            return
-        stop.wait(interval_s - clock.now_s() % interval_s)
+        yield Controller(fleet, clock, metrics, subcluster, lease, files.state)
 
 
 def log_tick(report: TickReport) -> None:
@@ -126,3 +165,28 @@ def log_tick(report: TickReport) -> None:
 def _observed(fleet: FleetSpec) -> FleetSpec:
     services = tuple(dataclasses.replace(spec, mode=Mode.OBSERVE) for spec in fleet.services)
     return dataclasses.replace(fleet, services=services)
+
+
+def _lease(files: Files, clock: Clock, section: LeaseSection) -> Lease:
+    """Begin to try for the Lease, over a connection of its own."""
+    api = ApiServer(clock, kubeconfig=files.kubeconfig, limit_s=section.duration_s / 3.0)
+    return Lease(
+        api,
+        clock,
+        steady_s,
+        namespace=section.namespace or api.namespace,
+        name=section.name,
+        identity=f"{socket.gethostname()}_{uuid.uuid4().hex[:12]}",
+        duration_s=section.duration_s,
+    )
+
+
+def _never() -> float:
+    return 0.0
+
+
+def _ready(seen: Observation) -> dict[tuple[str, str], int]:
+    """Return (service, role) → instances that should report metrics."""
+    return Counter(
+        (one.service, one.role) for one in seen.instances if one.state is InstanceState.READY
+    )

@@ -23,6 +23,8 @@ import yaml
 
 STAGES = Path(__file__).parent / "stages.yaml"
 TOKEN = "admin-of-this-test"
+#: users that may do everything, too: who changed what stands in the audit log by name
+CONTROLLERS = ("first-controller", "second-controller")
 #: seconds until what is awaited must be there; the machine may be busy
 PATIENCE_S = 60.0
 PACE_S = 0.02
@@ -46,6 +48,12 @@ class ControlPlane:
             verify=ssl.create_default_context(cafile=self.folder / "certs" / "apiserver.crt"),
             timeout=30.0,
         )
+
+    def kubeconfig_of(self, user: str, token: str) -> Path:
+        """Return a file with the way in of somebody else than the admin."""
+        path = self.folder / f"kubeconfig-{user}"
+        path.write_text(yaml.safe_dump(_kubeconfig(self, user, token)), encoding="utf-8")
+        return path
 
 
 def programs() -> Path:
@@ -93,7 +101,9 @@ def free_ports(count: int) -> list[int]:
 def _write_files(plane: ControlPlane) -> None:
     folder = plane.folder
     (folder / "certs").mkdir()
-    (folder / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n", encoding="utf-8")
+    users = [(TOKEN, "admin"), *((name, name) for name in CONTROLLERS)]
+    tokens = "".join(f"{token},{name},{name},system:masters\n" for token, name in users)
+    (folder / "tokens.csv").write_text(tokens, encoding="utf-8")
     subprocess.run(
         ["openssl", "genrsa", "-out", str(folder / "sa.key"), "2048"],
         check=True,
@@ -101,21 +111,21 @@ def _write_files(plane: ControlPlane) -> None:
     )
     rules = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "rules": [{"level": "Metadata"}]}
     (folder / "audit.yaml").write_text(yaml.safe_dump(rules), encoding="utf-8")
-    certificate = str(folder / "certs" / "apiserver.crt")
-    config = {
+    config = _kubeconfig(plane, "admin", TOKEN)
+    plane.kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
+
+
+def _kubeconfig(plane: ControlPlane, user: str, token: str) -> dict[str, object]:
+    certificate = str(plane.folder / "certs" / "apiserver.crt")
+    cluster = {"server": plane.url, "certificate-authority": certificate}
+    return {
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [
-            {
-                "name": "test",
-                "cluster": {"server": plane.url, "certificate-authority": certificate},
-            }
-        ],
-        "users": [{"name": "admin", "user": {"token": TOKEN}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": user, "user": {"token": token}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
         "current-context": "test",
     }
-    plane.kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
 
 
 def _etcd(folder: Path, port: int, peer_port: int) -> Sequence[str]:

@@ -11,10 +11,11 @@ from heteroscale.adapters.wall_clock import WallClock
 
 
 class Exporter:
-    """A counter of decode tokens that grows at a rate, and an empty queue."""
+    """Engines that share a rate of decode tokens evenly, and have empty queues."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, engines: int) -> None:
         self._service = service
+        self._engines = engines
         self._clock = WallClock()
         self._lock = Lock()
         self._tps = 0.0
@@ -32,11 +33,17 @@ class Exporter:
         """Return what is told to a scrape now."""
         with self._lock:
             self._count()
-            labels = f'heteroscale_service="{self._service}",heteroscale_role="decode"'
-            waiting = "vllm:num_requests_waiting"
-            usage = "vllm:kv_cache_usage_perc"
-            tokens = f"vllm:generation_tokens_total{{{labels}}} {self._made:.0f}\n"
-            return f"{tokens}{waiting}{{{labels}}} 0\n{usage}{{{labels}}} 0.2\n"
+            return "".join(self._told_by(f"engine-{index}") for index in range(self._engines))
+
+    def _told_by(self, engine: str) -> str:
+        whose = f'heteroscale_service="{self._service}",heteroscale_role="decode"'
+        labels = f'{{{whose},instance="{engine}"}}'
+        figures = {
+            "vllm:generation_tokens_total": f"{self._made / self._engines:.1f}",
+            "vllm:num_requests_waiting": "0",
+            "vllm:kv_cache_usage_perc": "0.2",
+        }
+        return "".join(f"{metric}{labels} {figure}\n" for metric, figure in figures.items())
 
     def _count(self) -> None:
         now_s = self._clock.now_s()
@@ -45,9 +52,9 @@ class Exporter:
 
 
 @contextmanager
-def exporter(service: str) -> Iterator[Exporter]:
+def exporter(service: str, engines: int = 1) -> Iterator[Exporter]:
     """Serve an exporter on a free port."""
-    told = Exporter(service)
+    told = Exporter(service, engines)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from heteroscale.adapters.wall_clock import WallClock
 from heteroscale.config.cluster_sections import ScalableKind
-from heteroscale.controller import Files, controller, run_ticks
+from heteroscale.controller import Files, controller
 from heteroscale.entities.action import OutcomeKind, ScaleAction
 from heteroscale.entities.snapshot import InstanceState
 from heteroscale.loop import TickReport
@@ -180,8 +180,8 @@ def written(folder: Path, plane: ControlPlane, prometheus: str) -> Files:
 
 def ticked(files: Files, *, observe: bool, most: int) -> list[TickReport]:
     clock, reports = WallClock(), list[TickReport]()
-    with controller(files, clock, observe=observe) as (loop, interval_s):
-        run_ticks(loop, interval_s, clock, Event(), reports.append, most)
+    with controller(files, clock, observe=observe) as running:
+        running.run(Event(), reports.append, most)
     return reports
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -81,7 +82,11 @@ def workload(namespace: str, role: str, kind: ScalableKind, name: str) -> Worklo
 
 
 @contextmanager
-def in_place(plane: ControlPlane, *workloads: WorkloadSection) -> Iterator[InPlaceSubcluster]:
+def in_place(
+    plane: ControlPlane,
+    *workloads: WorkloadSection,
+    may_change_s: Callable[[], float] = lambda: math.inf,
+) -> Iterator[InPlaceSubcluster]:
     """Watch and scale workloads of a running cluster."""
     file = ClusterFile(
         name="alpha",
@@ -90,7 +95,8 @@ def in_place(plane: ControlPlane, *workloads: WorkloadSection) -> Iterator[InPla
         nodes=ClusterNodesSection(),
     )
     clock = WallClock()
-    subcluster = InPlaceSubcluster(file, ApiServer(clock, kubeconfig=plane.kubeconfig), clock)
+    api = ApiServer(clock, kubeconfig=plane.kubeconfig, may_change_s=may_change_s)
+    subcluster = InPlaceSubcluster(file, api, clock)
     try:
         assert subcluster.wait_until_filled(PATIENCE_S)
         yield subcluster

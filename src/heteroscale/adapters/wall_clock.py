@@ -22,6 +22,11 @@ class WallClock:
         return zone_offset_s(timezone, at_s)
 
 
+def steady_s() -> float:
+    """Return seconds that nobody sets, from any beginning; a machine asleep counts too."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 def zone_offset_s(timezone: str, at_s: float) -> int:
     """Return how many seconds east of UTC an IANA zone is at an instant, for any clock.
 

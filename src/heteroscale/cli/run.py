@@ -12,7 +12,7 @@ import typer
 
 from heteroscale.adapters.wall_clock import WallClock
 from heteroscale.cli.root import app
-from heteroscale.controller import Files, controller, log_tick, run_ticks
+from heteroscale.controller import Files, controller, log_tick
 
 
 @app.command()
@@ -29,7 +29,9 @@ def run(
     ] = None,
     observe: Annotated[
         bool,
-        typer.Option("--observe", help="Look and decide, write nothing to the cluster."),
+        typer.Option(
+            "--observe", help="Look and decide, write nothing to the cluster; no Lease is taken."
+        ),
     ] = False,
     ticks: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Stop after so many ticks.")
@@ -46,5 +48,5 @@ def run(
     files = Files(
         services=services, metrics=metrics, cluster=cluster, state=state, kubeconfig=kubeconfig
     )
-    with controller(files, clock, observe=observe) as (loop, interval_s):
-        run_ticks(loop, interval_s, clock, stop, log_tick, ticks)
+    with controller(files, clock, observe=observe) as running:
+        running.run(stop, log_tick, ticks)

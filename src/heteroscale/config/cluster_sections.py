@@ -58,6 +58,18 @@ class ClusterNodesSection(Section):
     )
 
 
+class LeaseSection(Section):
+    """The Lease that says which of several controllers acts."""
+
+    namespace: Name | None = optional(
+        None, "namespace of the Lease; null = that of the pod, or of the kubeconfig's context"
+    )
+    name: Name = optional("heteroscale", "one for all controllers of the same services")
+    duration_s: Annotated[int, Field(ge=3, le=300)] = optional(
+        15, "how long others wait after the last renewal they saw before they take over"
+    )
+
+
 class ClusterFile(Section):
     """One Kubernetes cluster and what is scaled in it."""
 
@@ -70,3 +82,4 @@ class ClusterFile(Section):
         "how pods leave rotation and come back; null = they cannot, and what is scaled in drains",
     )
     nodes: ClusterNodesSection = optional(ClusterNodesSection(), "how nodes say what they are")
+    lease: LeaseSection = optional(LeaseSection(), "which of several controllers acts")

@@ -6,7 +6,8 @@ whole objects as JSON, since kinds differ and most of each object is nobody's co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -15,8 +16,10 @@ from typing import Any
 import httpx2
 import msgspec
 from lightkube.config.client_adapter import Client, ConnectionParams
-from lightkube.config.kubeconfig import KubeConfig
+from lightkube.config.kubeconfig import KubeConfig, SingleConfig
+from lightkube.core.exceptions import ConfigError as WayInError
 
+from heteroscale.errors import ConfigError, Problem
 from heteroscale.ports import Clock
 from heteroscale.subcluster.scalables import KubeObject
 
@@ -61,25 +64,42 @@ class NotReached(Exception):
 class ApiServer:
     """Asks one API server; safe to use from several threads."""
 
-    def __init__(self, clock: Clock, *, kubeconfig: Path | None = None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        kubeconfig: Path | None = None,
+        limit_s: float = _LIMIT_S,
+        may_change_s: Callable[[], float] = lambda: math.inf,
+    ) -> None:
         """Open no connection yet.
 
         Args:
             kubeconfig: None = as kubectl would: the environment, the home folder, else the
                 service account of the pod this runs in.
+            limit_s: one request's limit where nothing else limits it.
+            may_change_s: seconds for which changes may still be sent; asked before each of them.
+
+        Raises:
+            ConfigError: no cluster is configured.
         """
-        configs = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
-        config = configs.get()
-        if config is None:
-            raise ValueError("no cluster is configured")
-        timeout = httpx2.Timeout(_LIMIT_S)
+        config = _way_in(kubeconfig)
+        #: of the context, or of the pod this runs in
+        self.namespace = config.namespace
+        timeout = httpx2.Timeout(limit_s)
         self._http = Client(config, ConnectionParams(timeout=timeout))
         self._clock = clock
+        self._limit_s = limit_s
+        self._may_change_s = may_change_s
         self._closed = Event()
 
     def get(self, path: str) -> Reply:
         """Return one object."""
         return self._ask("GET", path)
+
+    def post(self, path: str, body: KubeObject, deadline_s: float) -> Reply:
+        """Make one object."""
+        return self._ask("POST", path, body=body, deadline_s=deadline_s)
 
     def put(self, path: str, body: KubeObject, deadline_s: float) -> Reply:
         """Replace one object, if its version is still the one in `body`."""
@@ -151,9 +171,7 @@ class ApiServer:
         content = None if body is None else msgspec.json.encode(body)
         headers = {} if body is None else {"Content-Type": content_type}
         while True:
-            left_s = _LIMIT_S if deadline_s is None else deadline_s - self._clock.now_s()
-            if left_s <= 0.0:
-                raise NotReached(f"{path}: no time left", sent=False)
+            left_s = self._left_s(method, path, deadline_s)
             try:
                 response = self._http.request(
                     method,
@@ -161,7 +179,7 @@ class ApiServer:
                     params=params,
                     content=content,
                     headers=headers,
-                    timeout=min(left_s, _LIMIT_S),
+                    timeout=min(left_s, self._limit_s),
                 )
                 answer = msgspec.json.decode(response.content) if response.content else {}
             except httpx2.ConnectError as error:
@@ -177,6 +195,35 @@ class ApiServer:
             again_s = _seconds(response.headers.get("Retry-After"))
             if again_s >= left_s or self._closed.wait(again_s):
                 return Reply(status=_TOO_MANY, body={"message": "too many requests"})
+
+    def _left_s(self, method: str, path: str, deadline_s: float | None) -> float:
+        """Return how long a request may take.
+
+        Raises:
+            NotReached: it may not be sent any more.
+        """
+        left_s = self._limit_s if deadline_s is None else deadline_s - self._clock.now_s()
+        if method != "GET":
+            may_s = self._may_change_s()
+            if may_s <= 0.0:
+                raise NotReached(f"{path}: we do not lead", sent=False)
+            left_s = min(left_s, may_s)
+        if left_s <= 0.0:
+            raise NotReached(f"{path}: no time left", sent=False)
+        return left_s
+
+
+def _way_in(kubeconfig: Path | None) -> SingleConfig:
+    rule = "must name a cluster, or this must run in a pod of one"
+    try:
+        configs = KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()
+        config = configs.get()
+    except WayInError as error:
+        rule = f"{rule} ({error})"
+        config = None
+    if config is None:
+        raise ConfigError([Problem(path="kubeconfig", rule=rule)])
+    return config
 
 
 def _seconds(text: str | None) -> float:
