@@ -106,11 +106,15 @@ check: lint type imports test ## Everything above, in the order in which it fail
 # --- Figures ---------------------------------------------------------------------------------
 
 .PHONY: bench
-bench: bench-plan bench-kernel bench-sim ## Run every benchmark
+bench: bench-plan bench-placement bench-kernel bench-sim ## Run every benchmark
 
 .PHONY: bench-plan
 bench-plan: setup ## Time one tick of the planner; ends with one line of JSON
 	$(BIN)/python -m benchmarks.bench_plan
+
+.PHONY: bench-placement
+bench-placement: setup ## Time a cycle of placement, and hold it to the exact plan; ends with one line of JSON
+	$(BIN)/python -m benchmarks.bench_placement
 
 .PHONY: bench-kernel
 bench-kernel: setup ## Time the simulator's kernel; ends with one line of JSON

@@ -1,0 +1,167 @@
+"""How near to the optimum: the gap to the exact plan, scarce misuse, and what is left stranded."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks.placement.algorithm4 import place as algorithm4
+from benchmarks.placement.exact import optimum, relaxed_bound
+from benchmarks.placement.small_fleets import small_fleet
+from benchmarks.placement.stranded import stranded_gpus
+from heteroscale.prescheduler.objective import faults, size_of, taken, worth
+from heteroscale.prescheduler.problem import Cell, Placed, Problem, need_of
+from heteroscale.prescheduler.repair import GREEDY
+from heteroscale.prescheduler.solve import solve
+
+#: seeds below were looked at while the repair's budget was chosen
+FIRST_SEED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """Distance to the exact plan, as shares of its worth, one a fleet."""
+
+    repaired: tuple[float, ...]
+    greedy: tuple[float, ...]
+    #: fleets whose optimum places at least 40 steps
+    large: int
+
+    def told(self) -> str:
+        """Return the figures in one line."""
+        ours, before = self.repaired, self.greedy
+        return (
+            f"mean {statistics.mean(ours):.3%}, worst {max(ours):.2%} "
+            f"(greedy {statistics.mean(before):.2%}, {max(before):.1%}), "
+            f"{self.large} of {len(ours)} with 40 steps or more"
+        )
+
+
+def gaps(fleets: int, *, steep: bool) -> Gaps:
+    """Return the gaps of held-out fleets, half of them packed."""
+    repaired: list[float] = []
+    greedy: list[float] = []
+    large = 0
+    for seed in range(FIRST_SEED, FIRST_SEED + fleets):
+        problem = small_fleet(seed, packed=seed % 2 == 0, steep=steep).problem
+        best = optimum(problem)
+        large += sum(placed.steps for placed in best.solution) >= 40
+        for budget, found in ((None, repaired), (GREEDY, greedy)):
+            solution = solve(problem, budget)
+            if wrong := faults(problem, solution):
+                raise ValueError(f"seed {seed}: {wrong[0]}")
+            found.append(max(0.0, 1.0 - worth(problem, solution) / best.bound))
+    return Gaps(tuple(repaired), tuple(greedy), large)
+
+
+def dual_gap(problem: Problem) -> float:
+    """Return the distance to a bound that no plan exceeds, as a share of it."""
+    return 1.0 - worth(problem, solve(problem)) / relaxed_bound(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class Stranded:
+    """Wanted but stranded GPUs, summed over fleets, by who placed."""
+
+    ours: float
+    exact: float
+    printed: float
+    atomic: float
+
+    def to_printed(self) -> float:
+        """Return ours over that of Algorithm 4 as printed."""
+        return self.ours / self.printed
+
+    def avoidable(self, of: float) -> float:
+        """Return our avoidable part over another's."""
+        return (self.ours - self.exact) / (of - self.exact)
+
+
+def stranded(fleets: int, *, packed: bool) -> Stranded:
+    """Return what each placer strands over the same fleets."""
+    sums = [0.0, 0.0, 0.0, 0.0]
+    for seed in range(FIRST_SEED, FIRST_SEED + fleets):
+        fleet = small_fleet(seed, packed=packed, steep=seed % 2 == 0)
+        problem = fleet.problem
+        plans: tuple[Sequence[Placed], ...] = (
+            solve(problem),
+            optimum(problem).solution,
+            algorithm4(fleet, atomic=False).solution,
+            algorithm4(fleet, atomic=True).solution,
+        )
+        for at, plan in enumerate(plans):
+            sums[at] += stranded_gpus(problem, plan)
+    return Stranded(*sums)
+
+
+def scarce_misuse(problem: Problem, solution: Sequence[Placed]) -> tuple[int, int]:
+    """Return GPUs given in subgroups scarcer than needed although less scarce ones had room.
+
+    And all GPUs given in subgroups scarcer than needed. A placement is misuse when one step of its
+    request still fits, after the cycle, where nothing is scarcer than it needs.
+    """
+    misused = given = 0
+    left = _left(problem, solution)
+    for placed in solution:
+        request = problem.requests[placed.request]
+        need = need_of(request, problem.cell_depth)
+        gpus = sum(
+            block.replicas * size_of(request.needs[block.need].options[block.option])
+            for block in placed.blocks
+            if problem.cells[block.cell].scarcity > need
+        )
+        if not gpus:
+            continue
+        given += gpus
+        step = dataclasses.replace(
+            request,
+            steps=1,
+            needs=tuple(
+                dataclasses.replace(one, units=-(-one.units // request.steps))
+                for one in request.needs
+            ),
+            homes=(),
+            new_groups=1,
+        )
+        cells = tuple(cell for cell in left if cell.scarcity <= need)
+        if solve(dataclasses.replace(problem, cells=cells, requests=(step,)), GREEDY):
+            misused += gpus
+    return misused, given
+
+
+def _left(problem: Problem, solution: Sequence[Placed]) -> tuple[Cell, ...]:
+    """Return the cells with what a solution leaves free in them."""
+    own = [
+        (block, problem.requests[placed.request].needs[block.need].options[block.option])
+        for placed in solution
+        for block in placed.blocks
+    ]
+    counts = taken(own)
+    return tuple(_reduced(cell, counts.get(at, {})) for at, cell in enumerate(problem.cells))
+
+
+def _reduced(cell: Cell, counts: Mapping[int, int]) -> Cell:
+    """Return a cell after instances of given sizes, the largest first, each where it fits best."""
+    whole, free = sorted(cell.whole), Counter(cell.partial)
+    for size in sorted(counts, reverse=True):
+        for _ in range(counts[size]):
+            if size >= cell.node_gpus:
+                spans = -(-size // cell.node_gpus)
+                # A switch with an odd node first, then the one with the fewest.
+                _, _, place = min(
+                    (nodes % spans, nodes, at) for at, nodes in enumerate(whole) if nodes >= spans
+                )
+                whole[place] -= spans
+                continue
+            gpus = min((g for g, nodes in free.items() if nodes and g >= size), default=0)
+            if not gpus:
+                gpus = cell.node_gpus
+                whole[whole.index(min(nodes for nodes in whole if nodes))] -= 1
+                free[gpus] += 1
+            free[gpus] -= 1
+            free[gpus - size] += 1
+    partial = {gpus: nodes for gpus, nodes in sorted(free.items()) if nodes and gpus}
+    return dataclasses.replace(cell, partial=partial, whole=tuple(one for one in whole if one))
