@@ -225,7 +225,8 @@ class World:
         free = [
             node.name
             for node in self.inventory.nodes
-            if node.name not in taken
+            if node.healthy
+            and node.name not in taken
             and node.accelerator == one.accelerator
             and node.domain[: len(domain)] == domain
         ]

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from heteroscale.entities.action import Action, Effect
-from heteroscale.entities.decision import Decision, Direction, Reason, Step
+from heteroscale.entities.decision import Decision, Reason
 from heteroscale.entities.placement import Grant, NoFit, PlacementPlan, PlacementRequest
 from heteroscale.entities.plan import Plan
-from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.service import FleetSpec, RolePath, ServiceSpec
 from heteroscale.entities.snapshot import Instance, InstanceState, ServiceSnapshot, Snapshot
 from heteroscale.entities.state import FleetState, ServiceState
@@ -40,13 +39,15 @@ from heteroscale.lifecycle.rotation import (
     watched_s,
 )
 from heteroscale.lifecycle.settling import Start, start
-from heteroscale.policy.brake import brake
+from heteroscale.policy.brake import brake_fleet
 from heteroscale.policy.coordinate import coordinate
+from heteroscale.policy.giving_way import after_lacks, limited
 from heteroscale.policy.signal import judged, worst_latency
 from heteroscale.policy.sized import Sized
 from heteroscale.policy.sizing import size
 from heteroscale.prescheduler.cycle import closed_groups, place_all
 from heteroscale.prescheduler.explain import explain_coming, explain_placement
+from heteroscale.prescheduler.make_way import Cycle, Giver, lacks_of, make_way
 from heteroscale.prescheduler.wish import NO_WISH, Wish, wish
 
 _READY = InstanceState.READY
@@ -90,33 +91,34 @@ def plan(state: FleetState, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Plan,
 
     1. settle the outcomes of what was sent before
     2. adopt counts that someone else changed
-    3. size every service
+    3. size every service, inside its limit where it gives way
     4. brake: the fleet as a whole against its sizes
     5. coordinate each size into capacity per role
     6. place what must be added, choose what leaves
     7. lifecycle: restore, withdraw, drain, remove, gate
     8. actions, identified by content, in order
+    9. who gives way to whom from the next tick on
     """
     specs = {spec.name: spec for spec in sorted(fleet.services, key=lambda spec: spec.name)}
     outcomes = waits.by_service(snapshot.outcomes)
     unseen = never_seen(snapshot)
-    befores: dict[str, ServiceState] = {}
     folded: dict[str, ServiceState] = {}
     sizes: dict[str, Sized] = {}
     starts: dict[str, Start] = {}
-    for name, spec in specs.items():
+    for name, spec in tuple(specs.items()):
         if name not in snapshot.services:
             continue
         # 1. settle, 2. adopt
         remembered = state.services.get(name, _NEW)
-        starts[name] = start(spec, remembered, snapshot, fleet, outcomes.get(name, {}), unseen)
-        befores[name] = starts[name].state
+        settled = start(spec, remembered, snapshot, fleet, outcomes.get(name, {}), unseen)
         # 3. size
-        sizes[name], folded[name] = _sized(spec, befores[name], snapshot, frozen=fleet.freeze)
+        specs[name], before, why = limited(spec, settled.state, snapshot.now_s)
+        starts[name] = replace(settled, state=before, reasons=(*settled.reasons, *why))
+        sizes[name], folded[name] = _sized(specs[name], before, snapshot, frozen=fleet.freeze)
     # 4. brake
     stayed = sum(one.stayed_gpus for one in starts.values())
     left = taken_back(state.left_gpus, stayed, snapshot.now_s)
-    allowed = _braked(sizes, specs, left, snapshot, fleet)
+    allowed = brake_fleet(sizes, specs, left, snapshot, fleet.brake)
     # 5. coordinate
     cases = [
         _case(specs[name], starts[name], folded[name], allowed[name], snapshot) for name in starts
@@ -124,10 +126,12 @@ def plan(state: FleetState, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Plan,
     # 6. place
     for case in cases:
         _ask(case, snapshot, fleet)
-    placement = _place(cases, snapshot, fleet)
+    placement, requests = _place(cases, snapshot, fleet)
     # 7. lifecycle, 8. actions
     for case in cases:
         _move(case, snapshot, fleet)
+    # 9. who gives way
+    _make_way(cases, placement, requests, snapshot, fleet)
     return (
         Plan(
             now_s=snapshot.now_s,
@@ -173,28 +177,6 @@ def _sized(
     )
 
 
-def _braked(
-    sizes: Mapping[str, Sized],
-    specs: Mapping[str, ServiceSpec],
-    left_gpus: Left,
-    snapshot: Snapshot,
-    fleet: FleetSpec,
-) -> Mapping[str, Sized]:
-    """Return the sizes the fleet allows; most ticks nobody asks for less and nothing has left."""
-    nodes = snapshot.inventory.nodes
-    calm = all(one.direction >= Direction.HOLD and not one.asks_in for one in sizes.values())
-    if nodes and not left_gpus and calm:
-        return sizes
-    return brake(
-        sizes,
-        specs=specs,
-        rules=fleet.brake,
-        fleet_gpus=sum(node.gpus for node in nodes),
-        left_gpus=left_gpus,
-        now_s=snapshot.now_s,
-    )
-
-
 def _case(
     spec: ServiceSpec,
     begun: Start,
@@ -216,10 +198,7 @@ def _case(
     )
     if before.pending:
         case.blocked = waits.blocked(before)
-        figures = {"actions": len(before.pending)}
-        case.reasons.append(
-            Reason(step=Step.ACT, code=ReasonCode.AWAITING_OUTCOME, figures=figures)
-        )
+        case.reasons.append(waits.explain_pending(before))
     if snapshot.unreachable:
         targets, reasons = out_of_reach(service, snapshot.unreachable)
         case.blocked |= targets
@@ -259,7 +238,9 @@ def _ask(case: _Case, snapshot: Snapshot, fleet: FleetSpec) -> None:
     )
 
 
-def _place(cases: Sequence[_Case], snapshot: Snapshot, fleet: FleetSpec) -> PlacementPlan:
+def _place(
+    cases: Sequence[_Case], snapshot: Snapshot, fleet: FleetSpec
+) -> tuple[PlacementPlan, Sequence[PlacementRequest]]:
     """Place every wish and hand each service its part of the answer."""
     requests = [
         PlacementRequest(
@@ -269,10 +250,7 @@ def _place(cases: Sequence[_Case], snapshot: Snapshot, fleet: FleetSpec) -> Plac
             remove=case.wish.remove,
             ratio=case.decision.ratio,
             closed=closed_groups(case.snapshot, snapshot.unreachable, case.coming.closed),
-            awaiting=any(
-                one.role is not None and one.subcluster not in snapshot.unreachable
-                for one in case.before.pending
-            ),
+            awaiting=waits.awaits_count(case.before, snapshot.unreachable),
         )
         for case in cases
         if case.wish.add or case.wish.remove
@@ -285,7 +263,41 @@ def _place(cases: Sequence[_Case], snapshot: Snapshot, fleet: FleetSpec) -> Plac
         by_name[no_fit.service].no_fits.append(no_fit)
     for release in placement.releases:
         by_name[release.service].leaving = frozenset(release.uids)
-    return placement
+    return placement, requests
+
+
+def _make_way(
+    cases: Sequence[_Case],
+    placement: PlacementPlan,
+    requests: Sequence[PlacementRequest],
+    snapshot: Snapshot,
+    fleet: FleetSpec,
+) -> None:
+    """Remember who gives way to whom from the next tick on, and say why."""
+    ways = {case.spec.name: case.state.given_way for case in cases if case.state.given_way}
+    givers = [case for case in cases if case.spec.gives_way]
+    if not ways and not (placement.no_fits and givers):
+        return
+    wanted = {case.spec.name: case.decision.capacity for case in cases}
+    lacks = lacks_of(placement.no_fits, {case.spec.name: case.spec for case in cases}, wanted)
+    made = make_way(
+        lacks,
+        [
+            Giver(
+                spec=case.spec,
+                snapshot=case.snapshot,
+                ratio=case.decision.ratio,
+                most=ways[case.spec.name].most if case.spec.name in ways else {},
+            )
+            for case in givers
+        ],
+        Cycle(requests=requests, wanted=wanted, snapshot=snapshot, fleet=fleet),
+    )
+    for case in cases:
+        name = case.spec.name
+        given = made.concessions.get(name)
+        case.state = after_lacks(case.spec, case.state, lacks, given, snapshot.now_s)
+        case.reasons += made.reasons.get(name, ())
 
 
 def _move(case: _Case, snapshot: Snapshot, fleet: FleetSpec) -> None:

@@ -85,7 +85,8 @@ def service_rules(service: View, levels: tuple[str, ...] | None) -> Iterator[Fau
     leaves = leaf_roles(roles)
     top = tuple(name for name, _ in roles.entries())
     yield from policy_rules(service.at("policy"), tuple(leaves), top)
-    yield from _pin_rules(service.at("pin"), leaves)
+    for counts in ("pin", "essential"):
+        yield from _count_rules(service.at(counts), leaves)
 
 
 def leaf_roles(roles: View, above: str = "") -> dict[str, View]:
@@ -182,8 +183,8 @@ def _width(within: View, levels: tuple[str, ...], around: int) -> int:
     return min(levels.index(level), around) if level in levels else around
 
 
-def _pin_rules(pin: View, leaves: dict[str, View]) -> Iterator[Fault]:
-    for role, count in pin.entries():
+def _count_rules(counts: View, leaves: dict[str, View]) -> Iterator[Fault]:
+    for role, count in counts.entries():
         if role not in leaves:
             yield Fault(view=count, rule=leaf_rule(tuple(leaves)), shown=False)
             continue

@@ -167,6 +167,16 @@ class ServiceSection(Section):
     quota: Mapping[Text, Count] = given(
         ServiceSpec, "quota", "accelerator → GPUs the service may hold; absent = any number"
     )
+    preemptible: bool = given(
+        ServiceSpec,
+        "preemptible",
+        "shrinks to what is essential to it where a higher priority lacks what is essential",
+    )
+    essential: Mapping[str, Count] = given(
+        ServiceSpec,
+        "essential",
+        "leaf role → capacity units that lower priorities give way for; absent = min_replicas",
+    )
 
     def entity(self) -> ServiceSpec:
         """Return the frozen entity."""
@@ -181,6 +191,8 @@ class ServiceSection(Section):
             pause=self.pause.entity(),
             pin=self.pin,
             quota=self.quota,
+            preemptible=self.preemptible,
+            essential=self.essential,
         )
 
 

@@ -66,6 +66,25 @@ class NoFit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Lack:
+    """What is essential to a service, wanted, and fits nowhere."""
+
+    spec: ServiceSpec
+    #: leaf role → capacity units, each ≥ 1
+    missing: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concession:
+    """What one service gives up so that another gets what is essential to it."""
+
+    service: str
+    to: str
+    #: leaf role → most capacity units it keeps
+    most: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """Instances chosen to leave, named."""
 

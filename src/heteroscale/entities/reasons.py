@@ -62,6 +62,12 @@ class ReasonCode(StrEnum):
     PLACED = "placed"
     NO_FIT = "no_fit"
     COMING = "coming"
+    # make way
+    GIVES_WAY = "gives_way"
+    WAY_ENDED = "way_ended"
+    WAY_MADE = "way_made"
+    WAY_COMING = "way_coming"
+    WAY_NONE = "way_none"
     # lifecycle
     ADOPTED = "adopted"
     AWAITING_OUTCOME = "awaiting_outcome"
@@ -163,6 +169,16 @@ TEXTS: dict[ReasonCode, str] = {
     ReasonCode.PLACED: "{replicas} {role} on {accelerator} placed in group {group} at {domain}",
     ReasonCode.NO_FIT: "{capacity} units of {role} fit nowhere; {causes}",
     ReasonCode.COMING: "{units:.4g} units of {role} were asked for before and are waited for",
+    ReasonCode.GIVES_WAY: "gives way to {to}: at most {most} units of {role}, until nobody of"
+    " higher priority has lacked what is essential to it for {left_s:.0f} s more",
+    ReasonCode.WAY_ENDED: "nobody of higher priority lacks what is essential to it any more, or it"
+    " may not be limited: at most {most} units of {role} for {to} no longer holds",
+    ReasonCode.WAY_MADE: "{missing} of its {essential} essential units of {role} are lacking:"
+    " {givers} give way",
+    ReasonCode.WAY_COMING: "{missing} of its {essential} essential units of {role} are lacking:"
+    " room is being made for them",
+    ReasonCode.WAY_NONE: "{missing} of its {essential} essential units of {role} are lacking, and"
+    " no service of lower priority that may give way would make room for them",
     ReasonCode.ADOPTED: "someone set {role} from {before} to {after} replicas: taken as it is,"
     " and both waits start anew",
     ReasonCode.AWAITING_OUTCOME: "{actions} changes that were sent are not seen yet:"

@@ -169,6 +169,24 @@ class ServiceSpec:
     pin: Mapping[RolePath, int] = field(default_factory=dict)
     #: accelerator → GPUs the service may hold; absent = any number
     quota: Mapping[str, int] = field(default_factory=dict)
+    #: where one of higher priority lacks what is essential to it, this one gives up the rest
+    preemptible: bool = False
+    #: leaf role → capacity units that others give way for, and that it never gives up itself;
+    #: absent = the role's minimum
+    essential: Mapping[RolePath, int] = field(default_factory=dict)
+
+    @property
+    def gives_way(self) -> bool:
+        """Whether it may be made smaller for others: allowed, acted on, and not held by hand."""
+        held = self.pause.scale_in or bool(self.pin)
+        return self.preemptible and self.mode is Mode.ENFORCE and not held
+
+    def essential_units(self) -> dict[RolePath, int]:
+        """Return leaf role → capacity units it is to have before any of lower priority grows."""
+        return {
+            leaf.path: max(leaf.min_replicas, self.essential.get(leaf.path, 0))
+            for leaf in self.group.leaves()
+        }
 
     def option(self, role: RolePath, accelerator: str) -> AcceleratorOption | None:
         """Return the shape of a role's instances on an accelerator; None = it does not list it."""

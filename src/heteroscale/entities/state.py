@@ -67,6 +67,18 @@ class PendingAction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GivenWay:
+    """A limit that a service keeps because others lack what is essential to them."""
+
+    #: whom it made room for last
+    to: str
+    #: leaf role → most capacity units it may have
+    most: Mapping[str, int]
+    #: the limit ends then, unless somebody of higher priority lacks something essential before
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceState:
     """Memory of one service. Deadlines are epoch seconds; 0 = none."""
 
@@ -100,6 +112,8 @@ class ServiceState:
     observed_s: Mapping[str, float] = field(default_factory=dict)
     #: since when an SLO signal has been unknown while something is withdrawn; None = known
     unknown_since_s: float | None = None
+    #: None = it gives way to nobody
+    given_way: GivenWay | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

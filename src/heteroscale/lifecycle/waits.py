@@ -7,7 +7,7 @@ until an observation shows it, so no answer that is lost or late leads to a seco
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from heteroscale.entities.action import (
@@ -20,7 +20,9 @@ from heteroscale.entities.action import (
     group_role_key,
     target_of,
 )
+from heteroscale.entities.decision import Reason, Step
 from heteroscale.entities.policy import GuardSpec
+from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.service import RolePath
 from heteroscale.entities.snapshot import ServiceSnapshot
 from heteroscale.entities.state import PendingAction, ServiceState
@@ -148,6 +150,17 @@ def start_anew(state: ServiceState, now_s: float, rules: GuardSpec) -> ServiceSt
 def blocked(state: ServiceState) -> frozenset[str]:
     """Return the targets that may not be touched until an observation shows them."""
     return frozenset(target for pending in state.pending for target in pending.targets)
+
+
+def awaits_count(state: ServiceState, unreachable: Collection[str]) -> bool:
+    """Return whether a count that was changed within reach is not seen yet."""
+    return any(one.role is not None and one.subcluster not in unreachable for one in state.pending)
+
+
+def explain_pending(state: ServiceState) -> Reason:
+    """Return why the targets of what was sent are left alone."""
+    figures = {"actions": len(state.pending)}
+    return Reason(step=Step.ACT, code=ReasonCode.AWAITING_OUTCOME, figures=figures)
 
 
 def _added(action: Action) -> int:

@@ -13,9 +13,32 @@ from dataclasses import replace
 from heteroscale.entities.decision import Direction, Figures, Reason, Step
 from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.service import BrakeSpec, Mode, ServiceSpec
+from heteroscale.entities.snapshot import Snapshot
 from heteroscale.entities.state import HOUR_S
 from heteroscale.policy.ratio import round_down
 from heteroscale.policy.sized import Freedom, Sized
+
+
+def brake_fleet(
+    sized: Mapping[str, Sized],
+    specs: Mapping[str, ServiceSpec],
+    left_gpus: Sequence[tuple[float, int]],
+    snapshot: Snapshot,
+    rules: BrakeSpec,
+) -> Mapping[str, Sized]:
+    """Return the sizes the fleet allows; most ticks nobody asks for less and nothing has left."""
+    nodes = snapshot.inventory.nodes
+    calm = all(one.direction >= Direction.HOLD and not one.asks_in for one in sized.values())
+    if nodes and not left_gpus and calm:
+        return sized
+    return brake(
+        sized,
+        specs=specs,
+        rules=rules,
+        fleet_gpus=sum(node.gpus for node in nodes),
+        left_gpus=left_gpus,
+        now_s=snapshot.now_s,
+    )
 
 
 def brake(

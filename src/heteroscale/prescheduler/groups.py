@@ -145,4 +145,6 @@ def imbalance(units: Mapping[RolePath, float], weights: Mapping[RolePath, float]
     """Return the largest distance of a role from its exact part of the sum, in units."""
     whole = sum(weights.values())
     total = sum(units.values())
-    return max(abs(units[role] - total * weight / whole) for role, weight in weights.items())
+    return max(
+        abs(units.get(role, 0.0) - total * weight / whole) for role, weight in weights.items()
+    )

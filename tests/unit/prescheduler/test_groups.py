@@ -12,6 +12,7 @@ from heteroscale.prescheduler.groups import (
     Scope,
     existing_groups,
     growth_steps,
+    imbalance,
     keeps_ratio,
     new_group_name,
     scope_of,
@@ -135,6 +136,10 @@ def test_growth_steps(add: dict[str, int], steps: list[dict[str, int]]) -> None:
 def test_keeps_ratio(units: dict[str, float], step: dict[str, int], kept: bool) -> None:
     group = Group(name="g0", subcluster="east", domain=(), units=units)
     assert keeps_ratio(group, step, {"p": 9, "d": 7}) is kept
+
+
+def test_a_role_that_a_group_has_no_count_of_is_its_whole_imbalance() -> None:
+    assert imbalance({"d": 2.0}, {"p": 1, "d": 1}) == 1.0
 
 
 def test_new_groups_take_the_smallest_free_name() -> None:
