@@ -11,7 +11,7 @@ import logging
 import socket
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +19,22 @@ from threading import Event
 
 from heteroscale.adapters.file_store import FileStore
 from heteroscale.adapters.journal_file import JournalFolder
+from heteroscale.adapters.listener import Page
 from heteroscale.adapters.prometheus import PrometheusMetrics
 from heteroscale.adapters.wall_clock import steady_s
 from heteroscale.config.cluster import load_cluster, unknown_names
 from heteroscale.config.cluster_sections import LeaseSection
 from heteroscale.config.load import load_fleet
 from heteroscale.config.metrics import load_metrics
+from heteroscale.entities.action import Action, RotationAction
 from heteroscale.entities.service import FleetSpec, Mode
 from heteroscale.entities.snapshot import InstanceState, Observation
 from heteroscale.errors import ConfigError
 from heteroscale.journal.recorder import Recorder
 from heteroscale.loop import ControlLoop, TickReport
 from heteroscale.ports import Clock
+from heteroscale.report.health import Health
+from heteroscale.report.own_metrics import CONTENT_TYPE, OwnMetrics
 from heteroscale.subcluster.api_server import ApiServer
 from heteroscale.subcluster.in_place import InPlaceSubcluster
 from heteroscale.subcluster.lease import Lease
@@ -74,27 +78,72 @@ class Controller:
         self._subcluster = subcluster
         self._lease = lease
         self._state = state
+        self._figures = OwnMetrics(fleet)
+        self._health = Health(steady_s, fleet.interval_s)
+        self._said: frozenset[str] = frozenset()
 
-    def run(self, stop: Event, told: Callable[[TickReport], None], most: int | None = None) -> None:
+    def run(
+        self,
+        stop: Event,
+        told: Callable[[TickReport], None] = lambda _: None,
+        most: int | None = None,
+    ) -> None:
         """Tick at whole multiples of the interval until told to stop, whenever we lead.
 
         Args:
+            told: is shown each tick.
             most: stop by itself after so many ticks; None = never.
         """
         done = 0
         while not stop.is_set() and done != most:
+            self._health.moved()
             if not self._leads(_WAIT_S):
                 continue
             with self._loop() as loop:
                 while self._leads() and not stop.is_set() and done != most:
-                    told(loop.tick())
+                    told(self._tick(loop))
                     done += 1
                     if done != most:
-                        stop.wait(
-                            self._fleet.interval_s - self._clock.now_s() % self._fleet.interval_s
-                        )
+                        interval_s = self._fleet.interval_s
+                        stop.wait(interval_s - self._clock.now_s() % interval_s)
             if not self._leads():
+                self._figures.forget()
                 _log.warning("another may lead now: nothing is changed any more")
+
+    def pages(self) -> Mapping[str, Callable[[], Page]]:
+        """Return what is answered over HTTP, by path; safe to call from any thread."""
+        return {
+            "/metrics": lambda: Page(text=self._metrics_text(), content_type=CONTENT_TYPE),
+            "/healthz": lambda: _told(self._health.hanging()),
+            "/readyz": lambda: _told(self.unready()),
+        }
+
+    def unready(self) -> tuple[str, ...]:
+        """Return why this controller cannot act, or could not take over, in words."""
+        reasons = [*self._health.hanging()]
+        age_s = self._subcluster.age_s()
+        if age_s > self._fleet.stale_s:
+            fault = self._subcluster.fault() or "not listed yet"
+            reasons.append(f"sub-cluster {self._subcluster.name} is not current: {fault}")
+        if self._lease is not None and self._lease.fault:
+            reasons.append(f"lease: {self._lease.fault}")
+        if self._leads():
+            reasons += self._health.late()
+        return tuple(reasons)
+
+    def _tick(self, loop: ControlLoop) -> TickReport:
+        self._health.moved()
+        began_s = steady_s()
+        report = loop.tick()
+        self._figures.take(report, steady_s() - began_s)
+        self._health.ticked()
+        log_tick(report, self._said)
+        self._said = frozenset(report.notices)
+        return report
+
+    def _metrics_text(self) -> str:
+        ages_s = {self._subcluster.name: self._subcluster.age_s()}
+        return self._figures.text(leads=self._lease is not None and self._leads(), ages_s=ages_s)
 
     def _leads(self, limit_s: float = 0.0) -> bool:
         return self._lease is None or self._lease.wait(limit_s)
@@ -149,17 +198,43 @@ def controller(files: Files, clock: Clock, *, observe: bool) -> Iterator[Control
         yield Controller(fleet, clock, metrics, subcluster, lease, files.state)
 
 
-def log_tick(report: TickReport) -> None:
-    """Log what a tick sent, what became of it, and what went wrong."""
+def log_tick(report: TickReport, said: Set[str] = frozenset()) -> None:
+    """Log what a tick sent, what became of it, and what went wrong.
+
+    Args:
+        said: what went wrong in the tick before, and is not said again.
+    """
+    tick = report.tick
     for notice in report.notices:
-        _log.warning("tick %d: %s", report.tick, notice)
+        if notice not in said:
+            _log.warning("tick %d: %s", tick, notice, extra={"fields": {"tick": tick}})
     for service, error in report.excluded.items():
-        _log.error("tick %d: %s is left out: %s", report.tick, service, error)
+        fields = {"tick": tick, "service": service}
+        _log.error("tick %d: %s is left out: %s", tick, service, error, extra={"fields": fields})
     for action, outcome in zip(report.sent, report.outcomes, strict=True):
         detail = f" ({outcome.detail})" if outcome.detail else ""
-        _log.info(
-            "tick %d: %s: %s: %s%s", report.tick, action.service, action, outcome.kind, detail
-        )
+        fields = {
+            "tick": tick,
+            "service": action.service,
+            "action": dataclasses.asdict(action),
+            "outcome": outcome.kind.value,
+            "detail": outcome.detail,
+        }
+        text = f"tick {tick}: {action.service}: {_in_words(action)}: {outcome.kind}{detail}"
+        _log.info("%s", text, extra={"fields": fields})
+
+
+def _in_words(action: Action) -> str:
+    if isinstance(action, RotationAction):
+        return f"{action.uid} to {action.to}"
+    change = f"{action.expected_replicas} → {action.replicas}"
+    return f"{action.role} on {action.accelerator} in {action.group} {change}"
+
+
+def _told(faults: Sequence[str]) -> Page:
+    return Page(
+        status=503 if faults else 200, text="".join(f"{one}\n" for one in faults or ("ok",))
+    )
 
 
 def _observed(fleet: FleetSpec) -> FleetSpec:

@@ -77,17 +77,23 @@ class InPlaceSubcluster:
         """Wait until everything was listed once; False = not within the limit."""
         return all(one.filled.wait(limit_s) for one in self._watches())
 
+    def age_s(self) -> float:
+        """Return the seconds since everything was known to be current; infinite before."""
+        return max(one.age_s() for one in self._watches())
+
+    def fault(self) -> str:
+        """Return why not everything is current; "" = it is, as far as anyone knows."""
+        return "; ".join(dict.fromkeys(one.fault for one in self._watches() if one.fault))
+
     def observe(self) -> Observation:
         """Return what the watches hold; its age is that of the one longest without news.
 
         Raises:
             SubclusterUnavailable: not everything was listed yet.
         """
-        empty = [one for one in self._watches() if not one.filled.is_set()]
-        if empty:
-            faults = "; ".join(one.fault for one in empty if one.fault) or "not listed yet"
-            raise SubclusterUnavailable(f"{self.name}: {faults}")
-        age_s = max(one.age_s() for one in self._watches())
+        if not all(one.filled.is_set() for one in self._watches()):
+            raise SubclusterUnavailable(f"{self.name}: {self.fault() or 'not listed yet'}")
+        age_s = self.age_s()
         read = tuple(one.objects() for one in self._watches())
         if self._shown is None or any(
             one is not before for one, before in zip(read, self._read, strict=True)
