@@ -267,13 +267,7 @@ def summary(table: LatencyTable, measured: Measured) -> dict[str, Any]:
         for t, ms in table.prefill
     ]
     decode = [
-        (
-            c.decode_base_ps
-            + c.decode_per_sequence_ps * point.batch
-            + c.decode_per_kv_token_ps * point.batch * point.context
-        )
-        / 1e9
-        / point.ms
+        c.decode_step_ps(point.batch, point.batch * point.context) / 1e9 / point.ms
         for point in table.decode
     ]
     shares = [one.utilization for one in measured.decode.values() if one.utilization is not None]

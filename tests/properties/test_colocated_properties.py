@@ -22,7 +22,7 @@ from heteroscale.performance.model import StepCoefficients
 from heteroscale.sim.colocated import ColocatedServing, EngineSettings
 from heteroscale.sim.serving import AdvanceStatus, KvAdmission, Routing, ServingOptions
 from heteroscale.workload.arrivals import ArrivalChunk
-from tests.unit.sim.scenarios import MS, speed
+from tests.unit.sim.scenarios import MS, decode_pieces, speed
 from tests.unit.sim.twin_colocated import TwinPool
 from tests.unit.sim.twin_parts import ARRIVED, FINISHED, FIRST_TOKEN, JOINED, PREEMPTED, REFUSED
 
@@ -85,6 +85,7 @@ scripts = st.builds(
             speed,
             factor=st.integers(1, 3),
             kv_capacity_tokens=st.integers(200, 1_500) | st.integers(100, 200),
+            decode_pieces=st.just(()) | decode_pieces,
         ),
         min_size=1,
         max_size=4,

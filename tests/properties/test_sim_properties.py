@@ -23,7 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heteroscale.sim.serving import KvAdmission, PrefixCache, Routing, ServingOptions
-from tests.unit.sim.scenarios import MS, Both, NewInstance, Settings
+from tests.unit.sim.scenarios import MS, Both, NewInstance, Settings, decode_pieces
 from tests.unit.sim.twin_parts import (
     ARRIVED,
     FINISHED,
@@ -86,6 +86,7 @@ instances = st.builds(
     kv_capacity_tokens=st.integers(200, 1_500) | st.integers(100, 200),
     location=st.tuples(*[st.integers(0, 1)] * 5),
     capacity=st.sampled_from([500, 1_000, 1_500]),
+    decode_pieces=st.just(()) | decode_pieces,
 )
 ANYWHERE = [Routing.LEAST_LOADED, Routing.ROUND_ROBIN, Routing.POWER_OF_TWO]
 without_cache = st.builds(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 
@@ -62,11 +64,35 @@ def decode_capacity_rps(
         return float("inf")
     held = float((steps * (inputs + steps / 2)).mean()) / mean_steps
     reserved = float((steps * (inputs + steps + 1)).mean()) / mean_steps
-    per_sequence_ps = speed.decode_per_sequence_ps + speed.decode_per_kv_token_ps * held
-    batch = min(
-        float(max_batch),
-        speed.kv_capacity_tokens / reserved,
-        max(0.0, step_ps - speed.decode_base_ps) / per_sequence_ps,
+    batch, time_ps = _largest_batch(
+        speed, held, min(float(max_batch), speed.kv_capacity_tokens / reserved), step_ps
     )
-    time_ps = speed.decode_base_ps + per_sequence_ps * batch
     return batch * PS_PER_S / time_ps / mean_steps
+
+
+def _largest_batch(
+    speed: StepCoefficients, held: float, limit: float, step_ps: int
+) -> tuple[float, float]:
+    """Return the largest batch before steps take longer than `step_ps`, and the time of its step.
+
+    Args:
+        held: KV tokens of each sequence, positive.
+        limit: of the batch, for other reasons.
+    """
+    pieces = [
+        (max(float(piece.from_sequences), piece.from_kv_tokens / held), piece)
+        for piece in speed.all_decode_pieces
+    ]
+    starts = sorted({start for start, _ in pieces if start < limit})
+    batch, time_ps = 0.0, float(speed.decode_base_ps)
+    for start, end in itertools.pairwise([*starts, limit]):
+        piece = [piece for begins, piece in pieces if begins <= start][-1]
+        per_sequence_ps = piece.per_sequence_ps + piece.per_kv_token_ps * held
+        fits = max(0.0, step_ps - piece.base_ps) / per_sequence_ps if per_sequence_ps else end
+        if fits < start:
+            break
+        batch = min(end, fits)
+        time_ps = piece.base_ps + per_sequence_ps * batch
+        if batch < end:
+            break
+    return batch, time_ps

@@ -93,7 +93,8 @@ class ColocatedServing(Plane):
     A step of n decoding sequences that hold K KV tokens and of chunks of c tokens, each after p
     tokens of its prompt that are there already (cached ones too), takes decode_base +
     decode_per_sequence · n + decode_per_kv_token · K + prefill_per_token · Σc +
-    prefill_per_token2 · Σ((p + c)² − p²) + prefill_per_request for each prompt that it completes.
+    prefill_per_token2 · Σ((p + c)² − p²) + prefill_per_request for each prompt that it completes;
+    where decode has pieces, n and K choose among them.
 
     Args:
         engines: how fast each engine is.
@@ -133,7 +134,7 @@ class ColocatedServing(Plane):
         while len(state.instances) < len(engines):
             state = more_instances(state)
         for handle, speed in enumerate(engines):
-            write_instance(state, handle, DECODE, speed, 0, _NOWHERE, 1)
+            state = write_instance(state, handle, DECODE, speed, 0, _NOWHERE, 1)
         write_options(state, options)
         state = write_routes(state, set(range(len(engines))))
         scalars = state.scalars

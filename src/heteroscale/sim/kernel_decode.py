@@ -2,8 +2,9 @@
 
 While a batch of n sequences stays the same, each step takes n × per-KV-token longer than the last,
 so s steps take s · first + growth · s (s − 1) / 2: exact in integers. Such a run of steps ends when
-its first sequence ends, or, where KV grows, when another step would not fit. A request that may
-join cuts the run at the end of the step under way.
+its first sequence ends, where KV grows also when another step would not fit, and where step times
+have pieces also when the KV tokens reach another piece. A request that may join cuts the run at the
+end of the step under way.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from heteroscale.sim.kernel_state import (
     I_OUTSTANDING,
     I_PER_UNIT,
     I_PER_UNIT2,
+    I_PIECES,
     I_QUEUE_HEAD,
     I_QUEUED,
     I_REDO,
@@ -57,6 +59,12 @@ from heteroscale.sim.kernel_state import (
     LOG_JOINED,
     LOG_KV_ARRIVED,
     LOG_PREEMPTED,
+    NEVER,
+    P_BASE,
+    P_KV_TOKENS,
+    P_PER_KV_TOKEN,
+    P_PER_SEQUENCE,
+    P_SEQUENCES,
     R_DECODE,
     R_DONE,
     R_INPUT,
@@ -203,6 +211,28 @@ def join_batch(state: State, i: int, now: int) -> None:
 
 
 @inlined
+def take_piece(state: State, i: int, held: int) -> int:
+    """Write the coefficients of the batch's piece; return the steps before KV reaches another."""
+    instances = state.instances
+    running = instances[i, I_RUNNING]
+    piece = instances[i, I_PIECES] - 1
+    steps = NEVER
+    while True:
+        limits = state.pieces[i, piece]
+        if limits[P_SEQUENCES] <= running:
+            missing = limits[P_KV_TOKENS] - held
+            if missing <= 0:
+                break
+            if running > 0:
+                steps = min(steps, (missing + running - 1) // running)
+        piece -= 1
+    instances[i, I_BASE] = state.pieces[i, piece, P_BASE]
+    instances[i, I_PER_UNIT] = state.pieces[i, piece, P_PER_SEQUENCE]
+    instances[i, I_PER_UNIT2] = state.pieces[i, piece, P_PER_KV_TOKEN]
+    return steps
+
+
+@inlined
 def start_run(state: State, i: int, now: int) -> None:
     """Make room for a step, let the queue join, and run to the first end or to the last of KV."""
     instances = state.instances
@@ -218,6 +248,8 @@ def start_run(state: State, i: int, now: int) -> None:
     steps = state.finish[i, 0, 0] - instances[i, I_STEP]
     if grows:
         steps = min(steps, (capacity - held) // running)
+    if instances[i, I_PIECES] > 1:
+        steps = min(steps, take_piece(state, i, held))
     per_token = instances[i, I_PER_UNIT2]
     instances[i, I_START] = now
     instances[i, I_COUNTED] = 0

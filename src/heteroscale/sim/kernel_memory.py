@@ -47,6 +47,7 @@ from heteroscale.sim.kernel_state import (
     I_PER_REQUEST,
     I_PER_UNIT,
     I_PER_UNIT2,
+    I_PIECES,
     I_REDO,
     I_REDO2,
     I_ROLE,
@@ -54,6 +55,7 @@ from heteroscale.sim.kernel_state import (
     NEVER,
     NODE_COLUMNS,
     NONE,
+    P_COLUMNS,
     PREFILL,
     R_BUNDLE,
     R_COLUMNS,
@@ -84,6 +86,7 @@ def empty_state(network: tuple[tuple[int, ...], tuple[int, ...]], max_batch: int
         instances=instances,
         load=np.zeros(INSTANCES, np.int64),
         weight=np.ones(INSTANCES, np.int64),
+        pieces=np.zeros((INSTANCES, 0, P_COLUMNS), np.int64),
         finish=np.zeros((INSTANCES, max_batch, 2), np.int64),
         open_groups=np.zeros(0, np.int64),
         credit=np.zeros(0, np.int64),
@@ -218,6 +221,7 @@ def more_instances(state: State) -> State:
         instances=instances,
         load=_larger(state.load, 2 * old),
         weight=_larger(state.weight, 2 * old),
+        pieces=_larger(state.pieces, 2 * old),
         finish=_larger(state.finish, 2 * old),
         uplinks=np.concatenate((state.uplinks, _empty_uplinks(old))),
         cache_table=_larger(state.cache_table, 2 * old),
@@ -234,8 +238,8 @@ def write_instance(
     group: int,
     location: tuple[int, int, int, int, int],
     capacity: int,
-) -> None:
-    """Fill the row of a new, idle instance.
+) -> State:
+    """Return the state with the row of a new, idle instance filled.
 
     Raises:
         InvariantViolation: its steps could take no time, or less than their host part.
@@ -255,6 +259,7 @@ def write_instance(
             coefficients.decode_per_kv_token_ps,
             coefficients.decode_host_ps,
         )
+        _check_pieces(coefficients)
     base, per_unit, per_unit2, host = times
     per_request = coefficients.prefill_per_request_ps
     if not 0 <= host <= base or base < 1 or min(per_unit, per_unit2, per_request) < 0:
@@ -287,6 +292,41 @@ def write_instance(
     row[I_HIDDEN] = coefficients.hidden_per_token_ps
     state.load[handle] = 0
     state.weight[handle] = capacity
+    return state if role == PREFILL else _with_pieces(state, handle, coefficients)
+
+
+def _check_pieces(coefficients: StepCoefficients) -> None:
+    """Raise InvariantViolation where a piece's shortest step could not hold its host part."""
+    for piece in coefficients.decode_pieces:
+        limits = (piece.from_sequences, piece.from_kv_tokens)
+        factors = (piece.per_sequence_ps, piece.per_kv_token_ps)
+        shortest_ps = piece.step_ps(*limits)
+        if min(*limits, *factors) < 0 or shortest_ps < max(1, coefficients.decode_host_ps):
+            raise InvariantViolation(
+                "decode_pieces: none but a base may be negative, and the shortest step must be > 0 "
+                f"and hold the host part, got {piece}"
+            )
+
+
+def _with_pieces(state: State, handle: int, coefficients: StepCoefficients) -> State:
+    """Return the state with the pieces of an instance's decode step times."""
+    pieces = coefficients.all_decode_pieces
+    state.instances[handle, I_PIECES] = len(pieces)
+    if len(pieces) == 1:
+        return state
+    if len(pieces) > state.pieces.shape[1]:
+        wider = np.zeros((len(state.pieces), len(pieces), P_COLUMNS), np.int64)
+        wider[:, : state.pieces.shape[1]] = state.pieces
+        state = state._replace(pieces=wider)
+    for place, piece in enumerate(pieces):
+        state.pieces[handle, place] = (
+            piece.from_sequences,
+            piece.from_kv_tokens,
+            piece.base_ps,
+            piece.per_sequence_ps,
+            piece.per_kv_token_ps,
+        )
+    return state
 
 
 def _link_numbers(

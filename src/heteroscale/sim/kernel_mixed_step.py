@@ -18,6 +18,7 @@ from heteroscale.sim.kernel_decode import (
     preempt_newest,
     push_boundary,
     steps_within,
+    take_piece,
     time_of_steps,
 )
 from heteroscale.sim.kernel_heap import push_finish, queue_slot, queue_slot_first
@@ -55,6 +56,7 @@ from heteroscale.sim.kernel_state import (
     I_PER_REQUEST,
     I_PER_UNIT,
     I_PER_UNIT2,
+    I_PIECES,
     I_QUEUE_HEAD,
     I_QUEUED,
     I_REDO,
@@ -248,6 +250,8 @@ def start_steps(state: State, i: int, now: int) -> None:
         if grows:
             free = instances[i, I_KV_CAPACITY] - instances[i, I_HELD] - instances[i, I_CLAIMED]
             steps = min(steps, free // running)
+    if instances[i, I_PIECES] > 1:
+        steps = min(steps, take_piece(state, i, instances[i, I_HELD]))
     per_token = instances[i, I_PER_UNIT2]
     instances[i, I_START] = now
     instances[i, I_COUNTED] = 0

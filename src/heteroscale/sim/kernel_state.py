@@ -207,7 +207,16 @@ I_CACHED = 48  # blocks in it
 I_CACHE_MASK = 49  # entries of its table, a power of two, − 1
 I_NEWEST = 50  # nodes of its most and least recently used block
 I_OLDEST = 51
-I_COLUMNS = 52
+I_PIECES = 52  # decode: pieces of its step times; the columns hold those of the present batch
+I_COLUMNS = 53
+
+# Columns of `pieces`: the least sequences and KV tokens, and the coefficients.
+P_SEQUENCES = 0
+P_KV_TOKENS = 1
+P_BASE = 2
+P_PER_SEQUENCE = 3
+P_PER_KV_TOKEN = 4
+P_COLUMNS = 5
 
 # Columns of `cache_nodes`.
 NODE_BLOCK = 0
@@ -242,6 +251,8 @@ class State(NamedTuple):
     #: [handle]: tokens assigned and not finished; its weight in routing
     load: Int64Array
     weight: Int64Array
+    #: [handle, piece, column]: of decode step times, where an instance has several
+    pieces: Int64Array
     #: [handle, position, (finish step, slot)]: a heap per decode instance
     finish: Int64Array
     #: groups with prefill in rotation, ascending

@@ -152,7 +152,9 @@ class Serving(Plane):
             free = np.array([len(self._state.instances)])
             self._state = more_instances(self._state)
         handle = int(free[0])
-        write_instance(self._state, handle, stage, coefficients, group, location, capacity)
+        self._state = write_instance(
+            self._state, handle, stage, coefficients, group, location, capacity
+        )
         kept_tokens = 0 if stage == DECODE else self._cache_tokens(coefficients)
         self._state = write_cache(self._state, handle, kept_tokens)
         self._handles[stage].add(handle)

@@ -66,7 +66,11 @@ def unit_speed(parts: Parts, members: Mapping[RolePath, Sequence[StepCoefficient
     keepers = members[next(iter(parts.shares))]
     coefficients = dataclasses.replace(
         keepers[0],
-        **slowest,
+        prefill_base_ps=slowest["prefill_base_ps"],
+        prefill_per_token_ps=slowest["prefill_per_token_ps"],
+        prefill_per_token2_ps=slowest["prefill_per_token2_ps"],
+        prefill_per_request_ps=slowest["prefill_per_request_ps"],
+        prefill_host_ps=slowest["prefill_host_ps"],
         kv_capacity_tokens=sum(one.kv_capacity_tokens for one in keepers),
     )
     whole_ps = _batch_ps(slowest, parts.full_batch)

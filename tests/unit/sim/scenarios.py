@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from hypothesis import strategies as st
 
-from heteroscale.performance.model import StepCoefficients
+from heteroscale.performance.model import DecodePiece, StepCoefficients
 from heteroscale.sim.serving import DEFAULTS, AdvanceStatus, NetworkTable, Serving, ServingOptions
 from heteroscale.workload.arrivals import ArrivalChunk, PrefixBlocks
 from tests.unit.sim.twin import Twin
@@ -21,7 +22,11 @@ NETWORK = NetworkTable(
 
 
 def speed(
-    *, factor: int = 1, kv_capacity_tokens: int = 4_000, per_kv_token_ps: int = 250_001
+    *,
+    factor: int = 1,
+    kv_capacity_tokens: int = 4_000,
+    per_kv_token_ps: int = 250_001,
+    decode_pieces: tuple[DecodePiece, ...] = (),
 ) -> StepCoefficients:
     """Return step times with odd digits, so that rounding would show."""
     return StepCoefficients(
@@ -34,6 +39,7 @@ def speed(
         decode_base_ps=5 * MS * factor + 11,
         decode_per_sequence_ps=40_000_009 * factor,
         decode_per_kv_token_ps=per_kv_token_ps * factor,
+        decode_pieces=decode_pieces,
         prefill_host_ps=MS + 1,
         decode_host_ps=2 * MS + 3,
         kv_capacity_tokens=kv_capacity_tokens,
@@ -41,6 +47,38 @@ def speed(
         prefill_occupancy=0.8,
         decode_occupancy=0.4,
     )
+
+
+def piece(
+    from_sequences: int,
+    from_kv_tokens: int,
+    shortest_ps: int,
+    per_sequence_ps: int,
+    per_kv_token_ps: int,
+) -> DecodePiece:
+    """Return the piece whose smallest batch takes a given time."""
+    more_ps = per_sequence_ps * from_sequences + per_kv_token_ps * from_kv_tokens
+    return DecodePiece(
+        from_sequences=from_sequences,
+        from_kv_tokens=from_kv_tokens,
+        base_ps=shortest_ps - more_ps,
+        per_sequence_ps=per_sequence_ps,
+        per_kv_token_ps=per_kv_token_ps,
+    )
+
+
+#: limits that small batches reach, in any order, several at one place among them
+decode_pieces = st.lists(
+    st.builds(
+        piece,
+        from_sequences=st.integers(0, 6),
+        from_kv_tokens=st.just(0) | st.integers(1, 200) | st.integers(1, 1_500),
+        shortest_ps=st.integers(2 * MS + 3, 20 * MS),
+        per_sequence_ps=st.just(0) | st.integers(0, 2 * MS),
+        per_kv_token_ps=st.just(0) | st.integers(0, 5_000_000),
+    ),
+    max_size=5,
+).map(tuple)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +103,7 @@ class NewInstance:
     kv_capacity_tokens: int = 4_000
     location: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
     capacity: int = 1_000
+    decode_pieces: tuple[DecodePiece, ...] = ()
 
 
 def prefix_blocks(of_requests: Sequence[tuple[int, ...]]) -> PrefixBlocks:
@@ -102,7 +141,11 @@ class Both:
 
     def add(self, new: NewInstance, *, in_rotation: bool = True) -> int:
         """Add an instance to both and return the handle they agree on."""
-        rate = speed(factor=new.factor, kv_capacity_tokens=new.kv_capacity_tokens)
+        rate = speed(
+            factor=new.factor,
+            kv_capacity_tokens=new.kv_capacity_tokens,
+            decode_pieces=new.decode_pieces,
+        )
         handles = [
             side.add_instance(
                 new.role, rate, group=new.group, location=new.location, capacity=new.capacity

@@ -7,12 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from heteroscale.performance.model import DecodePiece
 from heteroscale.sim import kernel_memory
 from heteroscale.sim.serving import DEFAULTS, KvAdmission, Routing, ServingOptions
-from tests.unit.sim.scenarios import MS, Both, NewInstance, Settings
+from tests.unit.sim.scenarios import MS, Both, NewInstance, Settings, piece
 
 
-def seeded_day(seed: int, requests: int, gap_ms: float, options: ServingOptions = DEFAULTS) -> Both:
+def seeded_day(
+    seed: int,
+    requests: int,
+    gap_ms: float,
+    options: ServingOptions = DEFAULTS,
+    pieces: tuple[DecodePiece, ...] = (),
+) -> Both:
     """Play a day with three groups, mixed speeds, rotation changes, removals and re-use."""
     draw = np.random.default_rng(seed)
     both = Both(Settings(budget=1_500, max_batch=6, limit=5, options=options))
@@ -26,9 +33,11 @@ def seeded_day(seed: int, requests: int, gap_ms: float, options: ServingOptions 
     both.give(
         list(zip(arrivals.tolist(), inputs.tolist(), outputs.tolist(), strict=True)), chunk=97
     )
-    handles = [
-        both.add(random_instance(draw), in_rotation=bool(draw.random() < 0.8)) for _ in range(10)
-    ]
+
+    def drawn() -> NewInstance:
+        return replace(random_instance(draw), decode_pieces=pieces)
+
+    handles = [both.add(drawn(), in_rotation=bool(draw.random() < 0.8)) for _ in range(10)]
     for _ in range(60):
         both.advance(both.twin.now + int(draw.integers(1, int(gap_ms * requests * MS) // 50)))
         both.check()
@@ -37,12 +46,12 @@ def seeded_day(seed: int, requests: int, gap_ms: float, options: ServingOptions 
         if draw.random() < 0.3:
             at = int(draw.integers(len(handles)))
             if both.remove_if_idle(handles[at]):
-                handles[at] = both.add(random_instance(draw))
+                handles[at] = both.add(drawn())
         if draw.random() < 0.1:
             at = int(draw.integers(len(handles)))
             both.fail(handles[at])
             both.check()
-            handles[at] = both.add(random_instance(draw))
+            handles[at] = both.add(drawn())
     for handle in handles:
         both.rotate(handle, True)
     both.add(NewInstance(role="prefill"))
@@ -73,6 +82,12 @@ EVERYTHING = ServingOptions(
     overlap_permille=333,
     chunked_prefill=True,
     seed=5,
+)
+PIECES = (
+    *(piece(0, at, 3 * MS + at * 1_000_003, 0, 1_000_001) for at in range(300, 6_000, 300)),
+    piece(3, 0, 9 * MS, 70_000_001, 300_007),
+    piece(3, 2_000, 11 * MS, 0, 0),
+    piece(5, 1_000, 8 * MS, 90_000_001, 500_009),
 )
 CROWDED = replace(EVERYTHING, uplink_fs_per_byte=(90_000_003, 50_000_001, 30_000_007))
 OF_TWO = ServingOptions(routing=Routing.POWER_OF_TWO, seed=11)
@@ -120,6 +135,17 @@ def test_a_seeded_day_is_equal_on_kernel_and_twin(
     assert (both.twin.slowed > 0) == (options.uplink_fs_per_byte is not None)
     # With slow uplinks some transfers are under way when their instance fails.
     assert counters.kv_lost_bytes > 0 or options is not CROWDED
+
+
+@pytest.mark.parametrize(
+    ("seed", "gap_ms", "options"), [(13, 4.0, DEFAULTS), (14, 12.0, GROWING), (15, 6.0, EVERYTHING)]
+)
+def test_a_day_of_steps_in_pieces_is_equal_on_kernel_and_twin(
+    seed: int, gap_ms: float, options: ServingOptions
+) -> None:
+    both = seeded_day(seed, 700, gap_ms, options, PIECES)
+    assert both.kernel.idle
+    assert both.kernel.counters(both.twin.now).completed.requests > 70
 
 
 def test_arrays_that_start_tiny_grow_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:

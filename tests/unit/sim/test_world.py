@@ -38,7 +38,7 @@ from heteroscale.config.scenario_sections import (
 )
 from heteroscale.entities.topology import Node
 from heteroscale.errors import ConfigError
-from heteroscale.performance.model import StepCoefficients
+from heteroscale.performance.model import DecodePiece, StepCoefficients
 from heteroscale.performance.models import (
     GroupedAttention,
     LatentAttention,
@@ -306,6 +306,30 @@ def test_decode_capacity(max_batch: int, kv_tokens: int, step_ps: int, batch: fl
     )
     # A request holds 100 + 50 / 2 tokens on average, so a sequence costs 10 + 125 ps a step.
     assert found == pytest.approx(batch * PS_PER_S / (1_000 + 135 * batch) / 50)
+
+
+@pytest.mark.parametrize(
+    ("step_ps", "batch", "time_ps"),
+    [
+        pytest.param(1_000 + 3 * 135, 3.0, 1_405, id="before the bend"),
+        pytest.param(2_700, 8.0, 2_700, id="beyond it"),
+        pytest.param(10**9, 9.0, 2_900, id="at the jump of the KV, when no step may take more"),
+        pytest.param(10**10, 20.0, 10**9 + 2_500, id="beyond all of them"),
+    ],
+)
+def test_decode_capacity_where_step_times_have_pieces(
+    step_ps: int, batch: float, time_ps: float
+) -> None:
+    pieces = (
+        DecodePiece(from_sequences=4, base_ps=1_100, per_sequence_ps=75, per_kv_token_ps=1),
+        # With 125 KV tokens a sequence, 9 sequences.
+        DecodePiece(from_kv_tokens=1_125, base_ps=10**9, per_sequence_ps=0, per_kv_token_ps=1),
+    )
+    speed = dataclasses.replace(SPEED, decode_pieces=pieces)
+    found = decode_capacity_rps(
+        speed, np.array([100], np.int32), np.array([51], np.int32), 20, step_ps
+    )
+    assert found == pytest.approx(batch * PS_PER_S / time_ps / 50)
 
 
 def test_answers_of_one_token_need_no_decode() -> None:

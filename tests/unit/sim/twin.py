@@ -31,6 +31,7 @@ from tests.unit.sim.twin_parts import (
     Request,
     TwinInstance,
     apart,
+    decode_step,
     two_picks,
 )
 from tests.unit.sim.twin_reading import TwinReading
@@ -357,12 +358,7 @@ class Twin(TwinLinks, TwinReading):
         if not instance.batch:
             return
         instance.started = self.now
-        instance.takes = (
-            speed.decode_base_ps
-            + speed.decode_per_sequence_ps * len(instance.batch)
-            + speed.decode_per_kv_token_ps * instance.used
-            + recomputed
-        )
+        instance.takes = decode_step(speed, len(instance.batch), instance.used) + recomputed
         end = self.now + instance.takes
         heapq.heappush(self.events, (end, STEP_END, instance.handle, instance))
 

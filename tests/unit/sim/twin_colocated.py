@@ -23,6 +23,7 @@ from tests.unit.sim.twin_parts import (
     PREEMPTED,
     REFUSED,
     LogRow,
+    decode_step,
     two_picks,
 )
 
@@ -189,11 +190,7 @@ class TwinPool:
         if not engine.stepping:
             return
         engine.started = self.now
-        engine.takes = (
-            speed.decode_base_ps
-            + speed.decode_per_sequence_ps * len(decoding)
-            + speed.decode_per_kv_token_ps * held
-        )
+        engine.takes = decode_step(speed, len(decoding), held)
         hidden = min(speed.hidden_tokens - len(decoding), sum(request.chunk for request in prompts))
         engine.takes -= speed.hidden_per_token_ps * max(0, hidden)
         for request in prompts:

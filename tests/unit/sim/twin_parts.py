@@ -91,6 +91,19 @@ class TwinInstance:
         return 0 if self.prefill else self.speed.kv_capacity_tokens
 
 
+def decode_step(speed: StepCoefficients, sequences: int, held: int) -> int:
+    """Return the time of a decode step: the last piece that both numbers reach counts."""
+    takes = (
+        speed.decode_base_ps
+        + speed.decode_per_sequence_ps * sequences
+        + speed.decode_per_kv_token_ps * held
+    )
+    for piece in speed.decode_pieces:
+        if sequences >= piece.from_sequences and held >= piece.from_kv_tokens:
+            takes = piece.base_ps + piece.per_sequence_ps * sequences + piece.per_kv_token_ps * held
+    return takes
+
+
 def apart(one: TwinInstance, other: TwinInstance) -> int:
     """Return the network distance: 0 on the same node, to 5 in different sub-clusters."""
     pairs = zip(one.location, other.location, strict=True)
