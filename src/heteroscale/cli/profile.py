@@ -230,7 +230,7 @@ def _tell_result(out: Path, table: LatencyTable, measured: Measured) -> None:
             f"{100 * measured.cached_share:.0f} % of the prompt tokens were cached by the "
             "endpoint's own count: prefill is slower than it looks here"
         )
-    prefill, decode = table.prefill_ms, table.decode_ms
+    prefill, decode = table.prefill_ms, table.decode_fit
     contexts = [point.context for point in table.decode]
     print(
         f"prefill of T tokens: {prefill[0]:.3f} + {prefill[1]:.6f} T + {prefill[2]:.3e} T² ms, "
@@ -238,10 +238,12 @@ def _tell_result(out: Path, table: LatencyTable, measured: Measured) -> None:
     )
     print(_errors("prefill", table.prefill_error, measured.prefill))
     print(
-        f"decode of n sequences, K KV tokens: {decode[0]:.3f} + {decode[1]:.6f} n + "
-        f"{decode[2]:.3e} K ms, n to {table.max_batch:g}, K/n from {min(contexts):g} "
+        f"decode of n sequences, K KV tokens: {decode.base:.3f} + {decode.per_sequence:.6f} n + "
+        f"{decode.per_kv_token:.3e} K ms, n to {table.max_batch:g}, K/n from {min(contexts):g} "
         f"to {max(contexts):g}"
     )
+    if decode.bend is not None:
+        print(f"decode: {decode.per_sequence_beyond:.6f} ms for each of n beyond {decode.bend}")
     print(_errors("decode", table.decode_error, measured.decode))
     error = batch_error(table, measured.batches)
     if error is not None:

@@ -16,6 +16,11 @@ from itertools import combinations
 _PASSES = 200
 #: relative change below which a grid counts as unchanged
 _STILL = 1e-12
+#: a bend is looked for in at least so many decode points, where without one they are this far off
+#: (root mean square), and kept where the squared errors fall to this share or less
+_BEND_POINTS = 12
+_BEND_FROM = 0.01
+_BEND_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +40,27 @@ class DecodePoint:
     #: KV tokens of each
     context: float
     ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeFit:
+    """Times of decode steps, ms: straight lines in sequences and KV tokens, with one bend or none.
+
+    A step never takes less time with more sequences or KV tokens: nothing here is below zero.
+    """
+
+    base: float
+    per_sequence: float
+    per_kv_token: float
+    #: each sequence beyond so many takes so much instead; None = there is no bend
+    bend: int | None = None
+    per_sequence_beyond: float = 0.0
+
+    def step_ms(self, batch: float, context: float) -> float:
+        """Return the time of one step, of sequences with so many KV tokens each."""
+        factors = _factors(batch, context, self.bend)
+        parts = (self.base, self.per_sequence, self.per_kv_token, self.per_sequence_beyond)
+        return sum(factor * part for factor, part in zip(factors, parts, strict=False))
 
 
 def monotone(values: Sequence[float]) -> tuple[float, ...]:
@@ -106,6 +132,38 @@ def non_negative_fit(rows: Sequence[Sequence[float]], values: Sequence[float]) -
             if error < best[0]:
                 best = (error, tuple(full))
     return best[1]
+
+
+def decode_fit(points: Sequence[DecodePoint]) -> DecodeFit:
+    """Return the coefficients ≥ 0 with the least squared relative errors.
+
+    A bend is put at the measured batch where it helps most, and only if it clearly does.
+    """
+    straight = _fitted(points, None)
+    wanted = _squares(points, straight) * _BEND_SHARE
+    if len(points) < _BEND_POINTS or _squares(points, straight) < len(points) * _BEND_FROM**2:
+        return straight
+    batches = sorted({math.floor(point.batch) for point in points} - {0})
+    bent = [_fitted(points, bend) for bend in batches[1:-1]]
+    best = min(bent, key=lambda fit: _squares(points, fit), default=straight)
+    return best if _squares(points, best) <= wanted else straight
+
+
+def _fitted(points: Sequence[DecodePoint], bend: int | None) -> DecodeFit:
+    rows = [_factors(point.batch, point.context, bend) for point in points]
+    base, sequence, kv_token, *beyond = non_negative_fit(rows, [point.ms for point in points])
+    return DecodeFit(base, sequence, kv_token, bend, *beyond)
+
+
+def _factors(batch: float, context: float, bend: int | None) -> tuple[float, ...]:
+    """Return what a step's coefficients are multiplied with."""
+    if bend is None:
+        return (1.0, batch, batch * context)
+    return (1.0, min(batch, bend), batch * context, max(0.0, batch - bend))
+
+
+def _squares(points: Sequence[DecodePoint], fit: DecodeFit) -> float:
+    return math.fsum((fit.step_ms(p.batch, p.context) / p.ms - 1.0) ** 2 for p in points)
 
 
 def _least_squares(rows: Sequence[Sequence[float]]) -> list[float] | None:

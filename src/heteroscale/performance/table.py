@@ -7,21 +7,23 @@ error, and so are batches beyond the largest measured one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
 from heteroscale.errors import ConfigError, Problem
 from heteroscale.performance.fit import (
+    DecodeFit,
     DecodePoint,
     FitError,
+    decode_fit,
     fit_error,
     monotone,
     monotone_decode,
     non_negative_fit,
 )
-from heteroscale.performance.model import StepCoefficients
+from heteroscale.performance.model import DecodePiece, StepCoefficients
 from heteroscale.performance.roofline import Efficiency, Roofline
 
 _PS_PER_MS = 10**9
@@ -84,13 +86,9 @@ class LatencyTable:
         )
 
     @cached_property
-    def decode_ms(self) -> tuple[float, ...]:
-        """Return base, per sequence and per KV token, in ms, of the cleaned times."""
-        points = monotone_decode(self.decode)
-        return non_negative_fit(
-            [(1.0, point.batch, point.batch * point.context) for point in points],
-            [point.ms for point in points],
-        )
+    def decode_fit(self) -> DecodeFit:
+        """Return the fit of the cleaned times."""
+        return decode_fit(monotone_decode(self.decode))
 
     def prefill_time_ms(self, tokens: float) -> float:
         """Return the fitted time of one prompt."""
@@ -99,8 +97,7 @@ class LatencyTable:
 
     def decode_time_ms(self, batch: float, context: float) -> float:
         """Return the fitted time of one step."""
-        base, sequence, kv_token = self.decode_ms
-        return base + sequence * batch + kv_token * batch * context
+        return self.decode_fit.step_ms(batch, context)
 
     @property
     def prefill_error(self) -> FitError:
@@ -122,14 +119,17 @@ class LatencyTable:
         """Return the step times; of `efficiency` only what a GPU's clock does not show counts."""
         host_ps = round(efficiency.host_s * _PS_PER_S)
         sequence_ps = round(efficiency.sequence_s * _PS_PER_S)
-        prefill, decode = (
-            [round(ms * _PS_PER_MS) for ms in fitted]
-            for fitted in (self.prefill_ms, self.decode_ms)
-        )
+        prefill = [round(ms * _PS_PER_MS) for ms in self.prefill_ms]
+        fit = self.decode_fit
+        decode = [
+            round(ms * _PS_PER_MS)
+            for ms in (fit.base, fit.per_sequence, fit.per_kv_token, fit.per_sequence_beyond)
+        ]
         if self.clock is Clock.KERNELS:
             prefill[0] += host_ps
             decode[0] += host_ps
             decode[1] += sequence_ps
+            decode[3] += sequence_ps
         host_of_step_ps = min(host_ps, decode[0])
         return StepCoefficients(
             hidden_tokens=(decode[0] - host_of_step_ps) // max(1, prefill[1]),
@@ -140,6 +140,7 @@ class LatencyTable:
             decode_base_ps=decode[0],
             decode_per_sequence_ps=decode[1],
             decode_per_kv_token_ps=decode[2],
+            decode_pieces=_beyond_bend(fit.bend, decode),
             prefill_host_ps=min(host_ps, prefill[0]),
             decode_host_ps=host_of_step_ps,
             kv_capacity_tokens=self.kv_capacity_tokens,
@@ -147,6 +148,24 @@ class LatencyTable:
             prefill_occupancy=efficiency.prefill_occupancy,
             decode_occupancy=efficiency.decode_occupancy,
         )
+
+
+def _beyond_bend(bend: int | None, decode: Sequence[int]) -> tuple[DecodePiece, ...]:
+    """Return the piece that begins at a bend, where both lines give the same to the picosecond.
+
+    Args:
+        decode: base, per sequence, per KV token, and per sequence beyond the bend, ps.
+    """
+    if bend is None:
+        return ()
+    base_ps, per_sequence_ps, per_kv_token_ps, beyond_ps = decode
+    piece = DecodePiece(
+        from_sequences=bend,
+        base_ps=base_ps + (per_sequence_ps - beyond_ps) * bend,
+        per_sequence_ps=beyond_ps,
+        per_kv_token_ps=per_kv_token_ps,
+    )
+    return (piece,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,7 +124,10 @@ def test_contexts_that_nearly_agree_are_one_column() -> None:
 def test_the_table_holds_the_times_and_gives_back_what_made_them() -> None:
     found = table(measured())
     assert found.prefill_ms == pytest.approx((8.0, 0.05, 0.0), abs=1e-6)
-    assert found.decode_ms == pytest.approx((9.0, 0.1, 2e-5), rel=1e-6)
+    fit = found.decode_fit
+    assert (fit.base, fit.per_sequence, fit.per_kv_token) == pytest.approx(
+        (9.0, 0.1, 2e-5), rel=1e-6
+    )
     assert found.decode[0] == DecodePoint(1, 500, 9.11)
     text = tables_text([found], {("H20", 8): observed(measured(), found)})
     assert parse_tables(text, "profile.json") == {("H20", 8): found}

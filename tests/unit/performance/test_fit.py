@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heteroscale.performance.fit import (
+    DecodeFit,
     DecodePoint,
     FitError,
+    decode_fit,
     fit_error,
     monotone,
     monotone_decode,
@@ -75,6 +77,72 @@ def test_columns_that_depend_on_each_other_leave_one_out() -> None:
     assert base == pytest.approx(9.0)
     assert sequence + 576.0 * kv_token == pytest.approx(1.0)
     assert 0.0 in (sequence, kv_token)
+
+
+def steps(fit: DecodeFit, *batches: float, wave: float = 0.0) -> list[DecodePoint]:
+    """Return measured steps that a fit gives, every other one off by a share up and down."""
+    return [
+        DecodePoint(
+            batch, context, fit.step_ms(batch, context) * (1 + wave * (-1) ** (row + column))
+        )
+        for row, batch in enumerate(batches)
+        for column, context in enumerate((512, 2048, 8192))
+    ]
+
+
+STRAIGHT = DecodeFit(10.0, 0.05, 2e-5)
+BENT = DecodeFit(10.0, 0.02, 2e-5, 64, 0.3)
+BATCHES = (1, 8, 64, 128, 256)
+
+
+def parts(fit: DecodeFit) -> tuple[float, ...]:
+    return (fit.base, fit.per_sequence, fit.per_kv_token, fit.per_sequence_beyond)
+
+
+@pytest.mark.parametrize(
+    "bent",
+    [
+        pytest.param(BENT, id="steeper beyond it"),
+        pytest.param(DecodeFit(10.0, 0.3, 2e-5, 64, 0.02), id="flatter beyond it"),
+    ],
+)
+def test_a_bend_is_found_where_step_times_have_one(bent: DecodeFit) -> None:
+    found = decode_fit(steps(bent, *BATCHES))
+    assert found.bend == 64
+    assert parts(found) == pytest.approx(parts(bent), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        pytest.param(steps(STRAIGHT, *BATCHES), id="straight"),
+        pytest.param(steps(STRAIGHT, *BATCHES, wave=0.05), id="noisy, not bent"),
+        pytest.param(steps(DecodeFit(10.0, 0.02, 2e-5, 64, 0.025), *BATCHES), id="hardly bent"),
+        pytest.param(steps(BENT, 8, 64, 256), id="too few points"),
+        pytest.param(steps(BENT, 64, 64, 256, 256), id="no batch between others"),
+    ],
+)
+def test_no_bend_without_a_reason(points: list[DecodePoint]) -> None:
+    fit = decode_fit(points)
+    assert (fit.bend, fit.per_sequence_beyond) == (None, 0.0)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0.3, 512), st.sampled_from([512.0, 4096.0]), st.floats(0.1, 500)),
+        min_size=12,
+        max_size=20,
+    )
+)
+@settings(max_examples=50, deadline=None)
+def test_fitted_steps_never_fall_with_sequences_or_context(
+    rows: list[tuple[float, float, float]],
+) -> None:
+    fit = decode_fit([DecodePoint(*row) for row in rows])
+    for context in (0.0, 512.0, 4096.0):
+        times = [fit.step_ms(batch, context) for batch in range(600)]
+        assert all(later >= earlier * (1 - 1e-12) for earlier, later in itertools.pairwise(times))
+    assert min(parts(fit)) >= 0
 
 
 def test_the_error_of_a_fit() -> None:

@@ -89,7 +89,11 @@ def test_every_layout_gives_the_same_times(write: Any, tmp_path: Path) -> None:
     assert batches == pytest.approx([batch for batch, _ in STEPS])
     assert [point.context for point in table.decode] == [context for _, context in STEPS]
     assert table.prefill_ms == pytest.approx((5.0, 0.04, 1e-6), rel=1e-6)
-    assert table.decode_ms == pytest.approx((6.0, 0.05, 3e-5), rel=1e-6)
+    fit = table.decode_fit
+    assert fit.bend is None
+    assert (fit.base, fit.per_sequence, fit.per_kv_token) == pytest.approx(
+        (6.0, 0.05, 3e-5), rel=1e-6
+    )
 
 
 @pytest.mark.parametrize(
