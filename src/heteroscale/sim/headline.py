@@ -23,6 +23,7 @@ _BESIDE_THE_GUARD: Mapping[Direction, tuple[ReasonCode, ...]] = {
     ),
     Direction.IN: (
         ReasonCode.PINNED,
+        ReasonCode.GIVES_WAY,
         ReasonCode.ABOVE_MAXIMUM,
         ReasonCode.SURPLUS,
         ReasonCode.RATIO_SHARE_MOVED,

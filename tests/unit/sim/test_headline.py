@@ -44,6 +44,17 @@ BACK = Reason(
     figures={"replicas": 2, "role": "decode"},
 )
 
+WAY = Reason(
+    step=Step.GUARD,
+    code=ReasonCode.GIVES_WAY,
+    figures={"to": "chat", "role": "decode", "most": 1, "left_s": 585.0},
+)
+ABOVE = Reason(
+    step=Step.GUARD,
+    code=ReasonCode.ABOVE_MAXIMUM,
+    figures={"role": "decode", "capacity": 2, "maximum": 1},
+)
+
 
 @pytest.mark.parametrize(
     ("direction", "reasons", "expected"),
@@ -71,6 +82,12 @@ BACK = Reason(
             (tps(3.1), IN, BACK),
             describe(BACK),
             id="what comes back, though the load asks for less",
+        ),
+        pytest.param(
+            Direction.IN,
+            (WAY, ABOVE),
+            describe(WAY),
+            id="what gives way by whom it is for, not by the maximum that this is",
         ),
         pytest.param(Direction.IN, (FEEDBACK_HOLDS,), "", id="none that speaks for it"),
         pytest.param(Direction.HOLD, (tps(3.1), BACK), "", id="a hold has none"),
