@@ -23,7 +23,7 @@ from heteroscale.adapters.listener import Page
 from heteroscale.adapters.prometheus import PrometheusMetrics
 from heteroscale.adapters.wall_clock import steady_s
 from heteroscale.config.cluster import load_cluster, unknown_names
-from heteroscale.config.cluster_sections import LeaseSection
+from heteroscale.config.cluster_sections import ClusterFile, LeaseSection
 from heteroscale.config.load import load_fleet
 from heteroscale.config.metrics import load_metrics
 from heteroscale.entities.action import Action, RotationAction
@@ -165,6 +165,22 @@ class Controller:
             )
 
 
+def load_files(services: Path, cluster: Path) -> tuple[FleetSpec, ClusterFile]:
+    """Return a services file and the cluster file that names their workloads.
+
+    Raises:
+        ConfigError: with every problem of the first file that has one, or between them.
+    """
+    fleet, workloads = load_fleet(services), load_cluster(cluster)
+    problems = tuple(
+        dataclasses.replace(problem, file=str(cluster))
+        for problem in unknown_names(workloads, fleet)
+    )
+    if problems:
+        raise ConfigError(problems)
+    return fleet, workloads
+
+
 @contextmanager
 def controller(files: Files, clock: Clock, *, observe: bool) -> Iterator[Controller]:
     """Yield a controller on a real cluster, its watches open.
@@ -175,14 +191,7 @@ def controller(files: Files, clock: Clock, *, observe: bool) -> Iterator[Control
     Raises:
         ConfigError: with every problem of the first file that has one, or between them.
     """
-    fleet = load_fleet(files.services)
-    cluster = load_cluster(files.cluster)
-    problems = tuple(
-        dataclasses.replace(problem, file=str(files.cluster))
-        for problem in unknown_names(cluster, fleet)
-    )
-    if problems:
-        raise ConfigError(problems)
+    fleet, cluster = load_files(files.services, files.cluster)
     signals = load_metrics(files.metrics)
     fleet = _observed(fleet) if observe else fleet
     with ExitStack() as opened:

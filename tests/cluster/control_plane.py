@@ -25,6 +25,8 @@ STAGES = Path(__file__).parent / "stages.yaml"
 TOKEN = "admin-of-this-test"
 #: users that may do everything, too: who changed what stands in the audit log by name
 CONTROLLERS = ("first-controller", "second-controller")
+#: a user that may do nothing
+NOBODY = "nobody"
 #: seconds until what is awaited must be there; the machine may be busy
 PATIENCE_S = 60.0
 PACE_S = 0.02
@@ -103,6 +105,7 @@ def _write_files(plane: ControlPlane) -> None:
     (folder / "certs").mkdir()
     users = [(TOKEN, "admin"), *((name, name) for name in CONTROLLERS)]
     tokens = "".join(f"{token},{name},{name},system:masters\n" for token, name in users)
+    tokens += f"{NOBODY},{NOBODY},{NOBODY}\n"
     (folder / "tokens.csv").write_text(tokens, encoding="utf-8")
     subprocess.run(
         ["openssl", "genrsa", "-out", str(folder / "sa.key"), "2048"],

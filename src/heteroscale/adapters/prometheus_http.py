@@ -6,6 +6,7 @@ import base64
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
@@ -103,6 +104,15 @@ class PrometheusServer:
         except (msgspec.MsgspecError, ValueError):
             return self._nothing("answered something else than a vector of numbers")
         return Answer(points=points, warnings=tuple(body.warnings))
+
+    def clock_s(self) -> float | None:
+        """Return the server's time, to a second; None = it does not answer, or does not say."""
+        try:
+            response = self._http.get("/api/v1/status/buildinfo", headers=self._credentials())
+        except (httpx.HTTPError, OSError):
+            return None
+        said = response.headers.get("Date")
+        return None if said is None else parsedate_to_datetime(said).timestamp()
 
     def close(self) -> None:
         """Close the connections."""

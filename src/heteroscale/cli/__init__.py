@@ -18,6 +18,7 @@ from heteroscale.cli.root import app
 COMMANDS = (
     "simulate",
     "run",
+    "doctor",
     "soak",
     "replay",
     "explain",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -33,6 +34,8 @@ _LIMIT_S = 10.0
 #: the server is asked again this long after it said "too many requests" without saying when
 _RETRY_S = 1.0
 _TOO_MANY = 429
+#: a longer refusal that is no object is cut in messages
+_SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +100,20 @@ class ApiServer:
         """Return one object."""
         return self._ask("GET", path)
 
-    def post(self, path: str, body: KubeObject, deadline_s: float) -> Reply:
+    def clock_s(self) -> float | None:
+        """Return the server's time, to a second; None = it does not say.
+
+        Raises:
+            NotReached: no answer.
+        """
+        try:
+            response = self._http.request("GET", "/version", timeout=self._limit_s)
+        except httpx2.HTTPError as error:
+            raise NotReached(str(error) or type(error).__name__, sent=True) from error
+        said = response.headers.get("Date")
+        return None if said is None else parsedate_to_datetime(said).timestamp()
+
+    def post(self, path: str, body: KubeObject, deadline_s: float | None = None) -> Reply:
         """Make one object."""
         return self._ask("POST", path, body=body, deadline_s=deadline_s)
 
@@ -181,7 +197,7 @@ class ApiServer:
                     headers=headers,
                     timeout=min(left_s, self._limit_s),
                 )
-                answer = msgspec.json.decode(response.content) if response.content else {}
+                answer = _answer(response)
             except httpx2.ConnectError as error:
                 raise NotReached(f"{path}: {error}", sent=False) from error
             except (httpx2.HTTPError, msgspec.MsgspecError) as error:
@@ -189,9 +205,7 @@ class ApiServer:
                     f"{path}: {str(error) or type(error).__name__}", sent=True
                 ) from error
             if response.status_code != _TOO_MANY or deadline_s is None:
-                return Reply(
-                    status=response.status_code, body=answer if isinstance(answer, dict) else {}
-                )
+                return Reply(status=response.status_code, body=answer)
             again_s = _seconds(response.headers.get("Retry-After"))
             if again_s >= left_s or self._closed.wait(again_s):
                 return Reply(status=_TOO_MANY, body={"message": "too many requests"})
@@ -211,6 +225,23 @@ class ApiServer:
         if left_s <= 0.0:
             raise NotReached(f"{path}: no time left", sent=False)
         return left_s
+
+
+def _answer(response: httpx2.Response) -> Mapping[str, Any]:
+    """Return the object in an answer; a path that nobody serves is answered with plain text.
+
+    Raises:
+        msgspec.MsgspecError: it did what it was asked, and what it says cannot be read.
+    """
+    if not response.content:
+        return {}
+    try:
+        answer = msgspec.json.decode(response.content)
+    except msgspec.MsgspecError:
+        if response.status_code < 300:
+            raise
+        return {"message": response.text[:_SHOWN_CHARACTERS].strip()}
+    return answer if isinstance(answer, dict) else {}
 
 
 def _way_in(kubeconfig: Path | None) -> SingleConfig:

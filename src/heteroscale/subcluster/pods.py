@@ -87,6 +87,14 @@ def gpus_of(pod: KubeObject, resource: str) -> int:
     return sum(int(one.get(resource, 0)) for one in limits)
 
 
+def unschedulable(pod: KubeObject) -> str:
+    """Return why the scheduler finds no node, in its words; "" = it does, or has not looked yet."""
+    for one in (pod.get("status") or {}).get("conditions") or ():
+        if one["type"] == "PodScheduled" and one["status"] == "False":
+            return str(one.get("message") or one.get("reason") or "no reason given")
+    return ""
+
+
 def seconds_of(time: str) -> float:
     """Return a Kubernetes time as epoch seconds."""
     return dt.datetime.fromisoformat(time).timestamp()

@@ -1,0 +1,50 @@
+"""`heteroscale doctor`: what the cluster and Prometheus lack for the files of a controller."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from heteroscale.adapters.prometheus_checkup import metrics_findings
+from heteroscale.adapters.wall_clock import WallClock
+from heteroscale.cli.errors import EXIT_FAILED
+from heteroscale.cli.logs import LogFormat, begin_logging
+from heteroscale.cli.root import app
+from heteroscale.config.metrics import load_metrics
+from heteroscale.controller import load_files
+from heteroscale.subcluster.api_server import ApiServer
+from heteroscale.subcluster.checkup import cluster_findings
+
+
+@app.command()
+def doctor(
+    services: Annotated[Path, typer.Option(metavar="FILE", help="Services to look after.")],
+    metrics: Annotated[Path, typer.Option(metavar="FILE", help="Where signals are read.")],
+    cluster: Annotated[Path, typer.Option(metavar="FILE", help="Workloads of the services.")],
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The way in. Default: as kubectl finds it."),
+    ] = None,
+) -> None:
+    """Look for what the cluster and Prometheus lack, changing nothing; exit 1 if anything is."""
+    begin_logging(LogFormat.TEXT)
+    fleet, workloads = load_files(services, cluster)
+    signals = load_metrics(metrics)
+    clock = WallClock()
+    with closing(ApiServer(clock, kubeconfig=kubeconfig)) as api:
+        findings = [
+            *cluster_findings(workloads, api, clock),
+            *metrics_findings(signals, fleet, clock),
+        ]
+    grave = [one for one in findings if not one.note]
+    notes = [one for one in findings if one.note]
+    for one in grave:
+        print(one)
+    for one in notes:
+        print(f"note: {one}")
+    if grave:
+        raise typer.Exit(EXIT_FAILED)
+    print(f"ok: {len(workloads.workloads)} workloads, {len(signals.servers)} Prometheus servers")

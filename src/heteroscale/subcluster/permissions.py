@@ -1,0 +1,55 @@
+"""What a controller must be allowed to do on the cluster, for the files it is set up by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from heteroscale.config.cluster_sections import ClusterFile
+from heteroscale.subcluster.scalables import SCALABLES
+from heteroscale.subcluster.second_writers import WRITER_KINDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Permission:
+    """Verbs on one resource, as RBAC spells them."""
+
+    #: "" = the core group
+    group: str
+    #: with its sub-resource, if any: "deployments/scale"
+    resource: str
+    #: "" = of the whole cluster
+    namespace: str
+    verbs: tuple[str, ...]
+
+
+def needed(file: ClusterFile, lease_namespace: str) -> Iterator[Permission]:
+    """Yield everything that is asked of the API server, each resource and namespace once."""
+    yield Permission(group="", resource="nodes", namespace="", verbs=("list", "watch"))
+    yield Permission(
+        group="coordination.k8s.io",
+        resource="leases",
+        namespace=lease_namespace,
+        verbs=("get", "create", "update"),
+    )
+    for namespace in sorted({one.namespace for one in file.workloads}):
+        verbs: tuple[str, ...] = ("get", "list", "watch", "patch")
+        yield Permission(group="", resource="pods", namespace=namespace, verbs=verbs)
+        for writer in WRITER_KINDS:
+            verbs = ("list", "watch")
+            yield Permission(
+                group=writer.group, resource=writer.plural, namespace=namespace, verbs=verbs
+            )
+    for kind, namespace in sorted({(one.kind, one.namespace) for one in file.workloads}):
+        scalable = SCALABLES[kind]
+        verbs = ("get", "list", "watch", *(() if scalable.has_scale else ("patch",)))
+        yield Permission(
+            group=scalable.group, resource=scalable.plural, namespace=namespace, verbs=verbs
+        )
+        if scalable.has_scale:
+            yield Permission(
+                group=scalable.group,
+                resource=f"{scalable.plural}/scale",
+                namespace=namespace,
+                verbs=("get", "update"),
+            )

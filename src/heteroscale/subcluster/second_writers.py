@@ -1,0 +1,135 @@
+"""Who else sets the counts that we set: autoscalers of other makers that name the same object.
+
+Facts: autoscaling/v2, keda, aibrix, kthena and rbg definitions of autumn 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heteroscale.config.cluster_sections import ScalableKind, WorkloadSection
+from heteroscale.subcluster.scalables import KubeObject
+
+#: keys under which an autoscaler names the object that it scales
+_TARGETS = ("scaleTargetRef", "targetRef")
+_KEDA_PAUSED = "autoscaling.keda.sh/paused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriterKind:
+    """A kind of object that makes somebody set counts."""
+
+    kind: str
+    group: str
+    version: str
+    plural: str
+    #: kind of what it names without saying its kind
+    names: ScalableKind = ScalableKind.DEPLOYMENT
+
+    def path(self, namespace: str) -> str:
+        """Return the path of all of its kind in a namespace."""
+        return f"/apis/{self.group}/{self.version}/namespaces/{namespace}/{self.plural}"
+
+
+COORDINATED_POLICY = WriterKind(
+    kind="CoordinatedPolicy",
+    group="workloads.x-k8s.io",
+    version="v1alpha2",
+    plural="coordinatedpolicies",
+)
+WRITER_KINDS = (
+    WriterKind(
+        kind="HorizontalPodAutoscaler",
+        group="autoscaling",
+        version="v2",
+        plural="horizontalpodautoscalers",
+    ),
+    WriterKind(kind="ScaledObject", group="keda.sh", version="v1alpha1", plural="scaledobjects"),
+    WriterKind(
+        kind="PodAutoscaler",
+        group="autoscaling.aibrix.ai",
+        version="v1alpha1",
+        plural="podautoscalers",
+    ),
+    WriterKind(
+        kind="AutoscalingPolicy",
+        group="workload.serving.volcano.sh",
+        version="v1alpha1",
+        plural="autoscalingpolicies",
+        names=ScalableKind.MODEL_SERVING,
+    ),
+    WriterKind(
+        kind="AutoscalingPolicyBinding",
+        group="workload.serving.volcano.sh",
+        version="v1alpha1",
+        plural="autoscalingpolicybindings",
+        names=ScalableKind.MODEL_SERVING,
+    ),
+    COORDINATED_POLICY,
+)
+
+
+def writes(
+    kind: WriterKind, writer: KubeObject, workload: WorkloadSection, found: KubeObject | None
+) -> bool:
+    """Return whether an autoscaler sets the count that a workload section names.
+
+    Args:
+        writer: of that kind, in the workload's namespace.
+        found: the workload's object; None = it is not there.
+    """
+    if kind is COORDINATED_POLICY:
+        return _coordinates(writer, workload, found)
+    metadata = writer["metadata"]
+    if (metadata.get("annotations") or {}).get(_KEDA_PAUSED) == "true":
+        return False
+    for target, beside in _targets(writer.get("spec") or {}):
+        # Kthena names a part of an object as kind ModelServing/Role and name chat/decode.
+        named_kind = str(target.get("kind") or kind.names).partition("/")[0]
+        name, _, part = str(target.get("name")).partition("/")
+        parts = (part,) if part else beside
+        named = named_kind, name
+        whole = not parts or workload.component is None
+        if named == (workload.kind.value, workload.name) and (whole or workload.component in parts):
+            return True
+    return False
+
+
+def _targets(spec: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], tuple[str, ...]]]:
+    """Yield every object that a specification names, with the parts of it; no parts = all."""
+    for key, value in spec.items():
+        if key in _TARGETS and isinstance(value, dict):
+            yield value, _parts(spec)
+        elif isinstance(value, dict):
+            yield from _targets(value)
+        elif isinstance(value, list):
+            for one in value:
+                if isinstance(one, dict):
+                    yield from _targets(one)
+
+
+def _parts(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the roles that stand beside a target: AIBrix names one, Kthena some."""
+    role = (spec.get("subTargetSelector") or {}).get("roleName")
+    if role:
+        return (role,)
+    roles = spec.get("roles")
+    if isinstance(roles, dict):
+        return tuple(roles)
+    part = spec.get("subTargets") or {}
+    return (part["name"],) if isinstance(part, dict) and part.get("name") else ()
+
+
+def _coordinates(writer: KubeObject, workload: WorkloadSection, found: KubeObject | None) -> bool:
+    """Return whether a policy holds back the scaling of the group that an adapter belongs to."""
+    if workload.kind is not ScalableKind.ROLE_BASED_GROUP_SCALING_ADAPTER or found is None:
+        return False
+    target = (found.get("spec") or {}).get("scaleTargetRef") or {}
+    if target.get("name") != writer["metadata"]["name"]:
+        return False
+    return any(
+        target.get("role") in (rule.get("roles") or ()) and "scaling" in rule.get("strategy", {})
+        for rule in (writer.get("spec") or {}).get("policies") or ()
+    )
