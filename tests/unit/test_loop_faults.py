@@ -12,6 +12,7 @@ from heteroscale import planner
 from heteroscale.adapters.memory import (
     MemoryClock,
     MemoryJournal,
+    MemoryMetrics,
     MemoryStore,
     MemorySubcluster,
 )
@@ -19,7 +20,7 @@ from heteroscale.entities.action import Action, Outcome, OutcomeKind
 from heteroscale.entities.plan import Plan
 from heteroscale.entities.policy import ScheduleSpec
 from heteroscale.entities.service import FleetSpec, Mode
-from heteroscale.entities.snapshot import Snapshot
+from heteroscale.entities.snapshot import Observation, Snapshot
 from heteroscale.entities.state import FleetState
 from heteroscale.errors import InvariantViolation
 from heteroscale.journal.recorder import Recorder
@@ -48,6 +49,23 @@ def test_failing_metrics_leave_every_reading_missing_and_nothing_is_done() -> No
     assert report.notices == (
         "metrics: MetricsUnavailable: the metrics source is switched off; every reading is missing",
     )
+
+
+class Hindered(MemorySubcluster):
+    """A sub-cluster where something stands in the way."""
+
+    def observe(self) -> Observation:
+        return replace(super().observe(), notices=("chat: somebody else sets its counts",))
+
+
+def test_what_a_sub_cluster_finds_in_the_way_is_a_notice_of_the_tick_and_in_the_journal() -> None:
+    clock, journal = MemoryClock(START_S), MemoryJournal()
+    place = Hindered("alpha", clock, nodes=nodes("alpha", 4))
+    specs = fleet(service("chat"))
+    loop = ControlLoop(specs, clock, MemoryMetrics({}), (place,), MemoryStore(), Recorder(journal))
+    notice = "sub-cluster alpha: chat: somebody else sets its counts"
+    assert loop.tick().notices == (notice,)
+    assert notice.encode() in journal.lines[0]
 
 
 def test_a_silent_sub_cluster_keeps_its_last_observation_until_it_is_stale() -> None:

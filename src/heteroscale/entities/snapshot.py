@@ -136,6 +136,8 @@ class Observation:
     instances: tuple[Instance, ...]
     group_roles: tuple[GroupRole, ...]
     nodes: tuple[Node, ...]
+    #: what stands in the way of acting there, in words
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,6 +103,7 @@ class Observer:
                 self._last[subcluster.name] = (before, at_s)
             return replace(before, age_s=before.age_s + (now_s - at_s))
         self._last[subcluster.name] = (observation, now_s)
+        notices.extend(f"sub-cluster {subcluster.name}: {one}" for one in observation.notices)
         return observation
 
     def _inventory_of(self, nodes: tuple[tuple[Node, ...], ...]) -> Inventory:

@@ -59,8 +59,10 @@ class Reply:
 class NotReached(Exception):
     """The API server did not answer; `sent` tells whether it may have heard."""
 
-    def __init__(self, reason: str, *, sent: bool) -> None:
+    def __init__(self, reason: str, *, sent: bool, status: int | None = None) -> None:
         self.sent = sent
+        #: HTTP code, where it answered by a refusal
+        self.status = status
         super().__init__(reason)
 
 
@@ -136,7 +138,7 @@ class ApiServer:
         while True:
             reply = self._ask("GET", path, params=params)
             if not reply.done:
-                raise NotReached(f"{path}: {reply.reason}", sent=True)
+                raise NotReached(f"{path}: {reply.reason}", sent=True, status=reply.status)
             items.extend(reply.body.get("items") or ())
             metadata = reply.body["metadata"]
             if not metadata.get("continue"):

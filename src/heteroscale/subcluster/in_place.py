@@ -7,6 +7,7 @@ precondition of its own target, and what it answers is taken into the cache at o
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,10 +27,18 @@ from heteroscale.errors import SubclusterUnavailable
 from heteroscale.ports import Clock
 from heteroscale.prescheduler.inventory import take_inventory
 from heteroscale.subcluster.api_server import ApiServer
-from heteroscale.subcluster.pods import group_of, instance_of, seconds_of
-from heteroscale.subcluster.scalables import SCALABLES, KubeObject, Victims, pods_of, replicas_of
+from heteroscale.subcluster.pods import group_of, instance_of, seconds_of, unschedulable
+from heteroscale.subcluster.scalables import (
+    SCALABLES,
+    KubeObject,
+    Victims,
+    pods_of,
+    replicas_of,
+    rolls_out,
+)
+from heteroscale.subcluster.second_writers import SecondWriters
 from heteroscale.subcluster.watched import ObjectKey, Watched
-from heteroscale.subcluster.writing import Change, Writer
+from heteroscale.subcluster.writing import Change, Hindrances, Writer
 
 #: changes under way at once
 _AT_ONCE = 8
@@ -61,9 +70,10 @@ class InPlaceSubcluster:
             (kind, namespace): Watched(api, clock, SCALABLES[kind].path(namespace))
             for kind, namespace in kinds
         }
+        self._others = SecondWriters(api, namespaces)
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=f"write {file.name}")
         self._writer = Writer(file, api, clock, self._objects, self._pods)
-        self._read: tuple[Mapping[ObjectKey, KubeObject], ...] = ()
+        self._read: tuple[object, ...] = ()
         self._shown: Observation | None = None
         self._node_objects: Mapping[ObjectKey, KubeObject] = {}
         self._inventory: tuple[Node, ...] = ()
@@ -75,7 +85,7 @@ class InPlaceSubcluster:
 
     def wait_until_filled(self, limit_s: float) -> bool:
         """Wait until everything was listed once; False = not within the limit."""
-        return all(one.filled.wait(limit_s) for one in self._watches())
+        return all(one.filled.wait(limit_s) for one in self._lookouts())
 
     def age_s(self) -> float:
         """Return the seconds since everything was known to be current; infinite before."""
@@ -83,7 +93,7 @@ class InPlaceSubcluster:
 
     def fault(self) -> str:
         """Return why not everything is current; "" = it is, as far as anyone knows."""
-        return "; ".join(dict.fromkeys(one.fault for one in self._watches() if one.fault))
+        return "; ".join(dict.fromkeys(one.fault for one in self._lookouts() if one.fault))
 
     def observe(self) -> Observation:
         """Return what the watches hold; its age is that of the one longest without news.
@@ -91,23 +101,25 @@ class InPlaceSubcluster:
         Raises:
             SubclusterUnavailable: not everything was listed yet.
         """
-        if not all(one.filled.is_set() for one in self._watches()):
+        if not all(one.filled.is_set() for one in self._lookouts()):
             raise SubclusterUnavailable(f"{self.name}: {self.fault() or 'not listed yet'}")
         age_s = self.age_s()
-        read = tuple(one.objects() for one in self._watches())
+        read = (*(one.objects() for one in self._watches()), self._others.found())
         if self._shown is None or any(
             one is not before for one, before in zip(read, self._read, strict=True)
         ):
             self._read = read
             instances = tuple(self._instances())
+            hindrances = self._hindrances()
             self._shown = Observation(
                 subcluster=self.name,
                 age_s=age_s,
                 instances=instances,
                 group_roles=tuple(self._group_roles()),
                 nodes=self._nodes_now(),
+                notices=tuple(self._notices(hindrances)),
             )
-            self._writer.know(instances)
+            self._writer.know(instances, hindrances)
         self._shown = replace(self._shown, age_s=age_s)
         return self._shown
 
@@ -132,7 +144,7 @@ class InPlaceSubcluster:
 
     def close(self) -> None:
         """Stop watching and close every connection."""
-        for one in self._watches():
+        for one in self._lookouts():
             one.close()
         self._threads.shutdown()
         self._api.close()
@@ -147,6 +159,9 @@ class InPlaceSubcluster:
 
     def _watches(self) -> tuple[Watched, ...]:
         return (*self._objects.values(), *self._pods.values(), self._nodes)
+
+    def _lookouts(self) -> tuple[Watched | SecondWriters, ...]:
+        return (*self._watches(), self._others)
 
     def _group_roles(self) -> Iterable[GroupRole]:
         for workload in self._file.workloads:
@@ -168,16 +183,7 @@ class InPlaceSubcluster:
 
     def _instances(self) -> Iterable[Instance]:
         for workload in self._file.workloads:
-            found = self._object_of(workload)
-            if found is None:
-                continue
-            wanted = pods_of(SCALABLES[workload.kind], found, workload.component)
-            pods = [
-                pod
-                for pod in self._pods[workload.namespace].objects().values()
-                if wanted and wanted.items() <= (pod["metadata"].get("labels") or {}).items()
-            ]
-            for position, pod in enumerate(sorted(pods, key=_seniority)):
+            for position, pod in enumerate(self._pods_of(workload)):
                 number = _number_of(pod, workload.kind)
                 yield instance_of(
                     pod,
@@ -185,6 +191,45 @@ class InPlaceSubcluster:
                     self.name,
                     position if number is None else number,
                     self._file.nodes.resource,
+                )
+
+    def _pods_of(self, workload: WorkloadSection) -> Sequence[KubeObject]:
+        """Return a workload's pods, oldest first."""
+        found = self._object_of(workload)
+        if found is None:
+            return ()
+        wanted = pods_of(SCALABLES[workload.kind], found, workload.component)
+        pods = [
+            pod
+            for pod in self._pods[workload.namespace].objects().values()
+            if wanted and wanted.items() <= (pod["metadata"].get("labels") or {}).items()
+        ]
+        return sorted(pods, key=_seniority)
+
+    def _hindrances(self) -> Hindrances:
+        contested: dict[str, str] = {}
+        rolling: dict[str, str] = {}
+        for workload in self._file.workloads:
+            found = self._object_of(workload)
+            name = f"{workload.kind.value} {workload.namespace}/{workload.name}"
+            other = self._others.of(workload, found)
+            if other:
+                contested[workload.service] = f"{other} sets the count of {name}, too"
+            if found is not None and rolls_out(SCALABLES[workload.kind], found):
+                rolling[workload.service] = f"{name} is replacing its pods"
+        return Hindrances(contested=contested, rolling=rolling)
+
+    def _notices(self, hindrances: Hindrances) -> Iterable[str]:
+        for service, other in sorted(hindrances.contested.items()):
+            yield f"{service}: {other}: nothing of it is changed"
+        for service, rollout in sorted(hindrances.rolling.items()):
+            yield f"{service}: {rollout}: nothing of it is scaled in meanwhile"
+        for workload in self._file.workloads:
+            stuck = Counter(filter(None, map(unschedulable, self._pods_of(workload))))
+            for reason, pods in sorted(stuck.items()):
+                yield (
+                    f"{workload.service}: {pods} of {workload.role} on {workload.accelerator} "
+                    f"find no node: {reason}"
                 )
 
     def _object_of(self, workload: WorkloadSection) -> KubeObject | None:

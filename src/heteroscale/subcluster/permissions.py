@@ -36,7 +36,7 @@ def needed(file: ClusterFile, lease_namespace: str) -> Iterator[Permission]:
         verbs: tuple[str, ...] = ("get", "list", "watch", "patch")
         yield Permission(group="", resource="pods", namespace=namespace, verbs=verbs)
         for writer in WRITER_KINDS:
-            verbs = ("list", "watch")
+            verbs = ("list",)
             yield Permission(
                 group=writer.group, resource=writer.plural, namespace=namespace, verbs=verbs
             )

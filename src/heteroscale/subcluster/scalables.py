@@ -43,6 +43,8 @@ class Scalable:
     #: labels of a component's pods where no selector says it: key → "{name}" or "{component}"
     pod_labels: Mapping[str, str] | None = None
     victims: Victims = Victims.UNKNOWN
+    #: whether its status tells how far a new pod template has got
+    tells_rollout: bool = False
 
     def path(self, namespace: str, name: str = "") -> str:
         """Return the object's path on the API server, or that of all of its kind there."""
@@ -58,6 +60,7 @@ SCALABLES: Mapping[ScalableKind, Scalable] = {
         plural="deployments",
         selector=_APPS,
         victims=Victims.CHEAPEST,
+        tells_rollout=True,
     ),
     ScalableKind.STATEFUL_SET: Scalable(
         group="apps",
@@ -65,6 +68,7 @@ SCALABLES: Mapping[ScalableKind, Scalable] = {
         plural="statefulsets",
         selector=_APPS,
         victims=Victims.HIGHEST,
+        tells_rollout=True,
     ),
     ScalableKind.LEADER_WORKER_SET: Scalable(
         group="leaderworkerset.x-k8s.io",
@@ -72,6 +76,7 @@ SCALABLES: Mapping[ScalableKind, Scalable] = {
         plural="leaderworkersets",
         selector=("status", "hpaPodSelector"),
         victims=Victims.HIGHEST,
+        tells_rollout=True,
     ),
     ScalableKind.DISAGGREGATED_SET_ROLE_SCALER: Scalable(
         group="disaggregatedset.x-k8s.io",
@@ -138,6 +143,21 @@ def replicas_of(scalable: Scalable, found: KubeObject, component: str | None) ->
     if position is None:
         return None
     return int(_at(found, scalable.components, [])[position].get("replicas", 1))
+
+
+def rolls_out(scalable: Scalable, found: KubeObject) -> bool:
+    """Return whether an object is replacing its pods by those of a newer template.
+
+    What is to be replaced by hand, or only from some ordinal on, is no rollout under way.
+    """
+    status, strategy = _at(found, ("status",), {}), _at(found, ("spec", "updateStrategy"), {})
+    partition = _at(strategy, ("rollingUpdate", "partition"), 0)
+    if not scalable.tells_rollout or strategy.get("type") == "OnDelete" or partition:
+        return False
+    generation = _at(found, ("metadata", "generation"), 0)
+    if status.get("observedGeneration", generation) < generation:
+        return True
+    return int(status.get("updatedReplicas", 0)) < int(status.get("replicas", 0))
 
 
 def position_of(scalable: Scalable, found: KubeObject, component: str | None) -> int | None:

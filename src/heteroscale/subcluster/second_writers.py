@@ -5,15 +5,21 @@ Facts: autoscaling/v2, keda, aibrix, kthena and rbg definitions of autumn 2026.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Event, Thread
 from typing import Any
 
 from heteroscale.config.cluster_sections import ScalableKind, WorkloadSection
+from heteroscale.subcluster.api_server import ApiServer, NotReached
 from heteroscale.subcluster.scalables import KubeObject
 
 #: keys under which an autoscaler names the object that it scales
 _TARGETS = ("scaleTargetRef", "targetRef")
+_NOT_FOUND = 404
+#: seconds between two looks, and until the first has succeeded
+_PACE_S = 15.0
+_FIRST_PACE_S = 1.0
 _KEDA_PAUSED = "autoscaling.keda.sh/paused"
 
 
@@ -133,3 +139,71 @@ def _coordinates(writer: KubeObject, workload: WorkloadSection, found: KubeObjec
         target.get("role") in (rule.get("roles") or ()) and "scaling" in rule.get("strategy", {})
         for rule in (writer.get("spec") or {}).get("policies") or ()
     )
+
+
+class SecondWriters:
+    """Every autoscaler of some namespaces, looked at again and again from a thread of its own.
+
+    They change rarely and by hand, so they are listed and not watched.
+    """
+
+    def __init__(self, api: ApiServer, namespaces: Iterable[str]) -> None:
+        """Begin to look."""
+        self._api = api
+        self._places = [(kind, one) for one in namespaces for kind in WRITER_KINDS]
+        self._found: Mapping[tuple[WriterKind, str], Sequence[KubeObject]] = {}
+        self._stop = Event()
+        #: set once everything was listed
+        self.filled = Event()
+        #: why the last look failed; "" = it did not
+        self.fault = ""
+        self._thread = Thread(target=self._run, name="second writers", daemon=True)
+        self._thread.start()
+
+    def found(self) -> Mapping[tuple[WriterKind, str], Sequence[KubeObject]]:
+        """Return them by kind and namespace; the same mapping as long as none has changed."""
+        return self._found
+
+    def of(self, workload: WorkloadSection, found: KubeObject | None) -> str:
+        """Return who else sets a workload's count, by kind and name; "" = nobody."""
+        for kind in WRITER_KINDS:
+            for writer in self._found.get((kind, workload.namespace), ()):
+                if writes(kind, writer, workload, found):
+                    return f"{kind.kind} {writer['metadata']['name']}"
+        return ""
+
+    def close(self) -> None:
+        """Stop looking; the thread ends with its present request."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                found = {place: self._listed(*place) for place in self._places}
+                if found != self._found:
+                    self._found = found
+                self.fault = ""
+                self.filled.set()
+            except NotReached as error:
+                self.fault = str(error)
+            self._stop.wait(_PACE_S if self.filled.is_set() else _FIRST_PACE_S)
+
+    def _listed(self, kind: WriterKind, namespace: str) -> tuple[KubeObject, ...]:
+        """Return the autoscalers of a kind; none where the kind is not installed.
+
+        Raises:
+            NotReached: no answer, or a refusal.
+        """
+        try:
+            items, _ = self._api.list_all(kind.path(namespace))
+        except NotReached as error:
+            if error.status == _NOT_FOUND:
+                return ()
+            raise
+        return tuple(
+            {
+                "metadata": {key: one["metadata"].get(key) for key in ("name", "annotations")},
+                "spec": one.get("spec"),
+            }
+            for one in items
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from heteroscale.config.cluster_sections import ClusterFile, ScalableKind, WorkloadSection
@@ -64,6 +64,20 @@ class Change:
 APPLIED = Change(OutcomeKind.APPLIED)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hindrances:
+    """Why counts of a service cannot be set; all of its roles wait, so that none goes alone."""
+
+    #: service → who else sets its counts
+    contested: Mapping[str, str] = field(default_factory=dict)
+    #: service → what is replacing its pods: nothing is scaled in meanwhile
+    rolling: Mapping[str, str] = field(default_factory=dict)
+
+    def of(self, service: str, *, shrinks: bool) -> str:
+        """Return what forbids a change of a service; "" = nothing."""
+        return self.contested.get(service, "") or (shrinks and self.rolling.get(service, "")) or ""
+
+
 class Writer:
     """Carries out actions on one cluster."""
 
@@ -82,13 +96,19 @@ class Writer:
         self._objects = objects
         self._pods = pods
         self._instances: Mapping[str, Instance] = {}
+        self._hindrances = Hindrances()
 
-    def know(self, instances: Iterable[Instance]) -> None:
-        """Learn what the instances are by now."""
+    def know(self, instances: Iterable[Instance], hindrances: Hindrances) -> None:
+        """Learn what the instances are by now, and what stands in the way."""
         self._instances = {one.uid: one for one in instances}
+        self._hindrances = hindrances
 
     def scale(self, action: ScaleAction, deadline_s: float) -> Change:
         """Set one count, the named instances made the first to go."""
+        shrinks = action.replicas < action.expected_replicas
+        hindrance = self._hindrances.of(action.service, shrinks=shrinks)
+        if hindrance:
+            return Change(OutcomeKind.REFUSED, hindrance)
         workload = self._workload_of(action)
         if workload is None:
             wanted = f"{action.role} on {action.accelerator} in group {action.group}"
@@ -111,6 +131,10 @@ class Writer:
 
     def rotate(self, action: RotationAction, deadline_s: float) -> Change:
         """Move one pod in or out of rotation."""
+        leaves = action.to in (Rotation.WITHDRAWN, Rotation.DRAINING)
+        hindrance = self._hindrances.of(action.service, shrinks=leaves)
+        if hindrance and action.to is not Rotation.READY:
+            return Change(OutcomeKind.REFUSED, hindrance)
         pod = self._pod(action.uid)
         if pod is None:
             return Change(OutcomeKind.STALE, f"{action.uid} is gone")

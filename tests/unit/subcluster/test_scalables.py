@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from heteroscale.config.cluster_sections import ScalableKind
-from heteroscale.subcluster.scalables import SCALABLES, count_patch, pods_of, replicas_of
+from heteroscale.subcluster.scalables import SCALABLES, count_patch, pods_of, replicas_of, rolls_out
 
 DEPLOYMENT = SCALABLES[ScalableKind.DEPLOYMENT]
 SERVING = SCALABLES[ScalableKind.MODEL_SERVING]
@@ -65,3 +65,40 @@ def test_where_no_count_is_written_the_version_of_the_whole_object_is_tested() -
     assert patch is not None
     assert patch[1] == {"op": "test", "path": "/metadata/resourceVersion", "value": "41"}
     assert count_patch(SERVING, model_serving(), "encode", 1, 5) is None
+
+
+STATEFUL_SET = SCALABLES[ScalableKind.STATEFUL_SET]
+#: one of three pods is of the newest template
+HALFWAY = {"observedGeneration": 7, "replicas": 3, "updatedReplicas": 1}
+
+
+def rolled(status: dict[str, int], **strategy: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "d", "generation": 7},
+        "spec": {"updateStrategy": strategy},
+        "status": status,
+    }
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted"),
+    [
+        pytest.param(rolled(HALFWAY), True, id="pods of the former template are left"),
+        pytest.param(rolled(HALFWAY | {"updatedReplicas": 3}), False, id="all are new"),
+        pytest.param(
+            rolled(HALFWAY | {"updatedReplicas": 3, "observedGeneration": 6}),
+            True,
+            id="its controller has not seen the newest template",
+        ),
+        pytest.param(rolled({"observedGeneration": 7}), False, id="no pods at all"),
+        pytest.param(rolled(HALFWAY, type="OnDelete"), False, id="replaced by hand"),
+        pytest.param(
+            rolled(HALFWAY, rollingUpdate={"partition": 2}), False, id="held at a partition"
+        ),
+    ],
+)
+def test_a_rollout_is_under_way_while_pods_of_a_former_template_are_left(
+    found: dict[str, Any], wanted: bool
+) -> None:
+    assert rolls_out(STATEFUL_SET, found) is wanted
+    assert not rolls_out(SERVING, found)
