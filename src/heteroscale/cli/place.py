@@ -13,7 +13,9 @@ from heteroscale.cli.root import app
 from heteroscale.config.inventory import load_inventory
 from heteroscale.config.wishes import load_wishes
 from heteroscale.errors import ConfigError, Problem
+from heteroscale.prescheduler.defragment import defragment as defragmented
 from heteroscale.prescheduler.what_if import what_if
+from heteroscale.report.defragment import advice_lines, advice_values
 from heteroscale.report.fleet_html import render_fleet
 from heteroscale.report.fleet_text import fault_lines
 from heteroscale.report.what_if import overlay_of, proposal_json, proposal_lines, proposal_of
@@ -35,6 +37,12 @@ def place(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+    defragment: Annotated[
+        bool,
+        typer.Option(
+            "--defragment", help="Tell also which groups could leave scarce subgroups to others."
+        ),
+    ] = False,
     html: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Write a picture: one HTML page.")
     ] = None,
@@ -49,17 +57,20 @@ def place(
             [Problem(path="fleet.levels", rule=rule, value=list(wishes.fleet.levels))]
         )
     asked = what_if(fleet, wishes.fleet.services, wishes.want)
+    advice = defragmented(fleet, wishes.fleet.services) if defragment else None
+    told = [] if advice is None else ["", *advice_lines(advice)]
     if not asked.requests and not as_json:
-        print("Every service has what it wants: nothing would change.")
+        print("\n".join(["Every service has what it wants: nothing would change.", *told]))
         return
     proposal = proposal_of(fleet, wishes.fleet.services, asked)
     if html is not None:
         overlay = overlay_of(fleet, asked, proposal)
         html.write_text(render_fleet(fleet, inventory.name, read.faults, overlay), encoding="utf-8")
     if as_json:
-        print(proposal_json(fleet, asked, proposal, read.faults), end="")
+        values = {} if advice is None else advice_values(advice)
+        print(proposal_json(fleet, asked, proposal, read.faults, values), end="")
         return
-    print("\n".join(proposal_lines(fleet, proposal)))
+    print("\n".join([*proposal_lines(fleet, proposal), *told]))
     for line in fault_lines(read.faults):
         print(line, file=sys.stderr)
 

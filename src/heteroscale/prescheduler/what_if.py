@@ -50,24 +50,33 @@ def what_if(
         specs: of every service that wants something; instances of others only hold their GPUs.
         want: service → leaf role → capacity units it should have; absent = as many as it has.
     """
-    by_name = {spec.name: spec for spec in specs}
-    groups = _group_roles(fleet, by_name)
+    snapshot = as_snapshot(fleet, specs)
+    requests = [
+        request
+        for spec in sorted(specs, key=lambda spec: spec.name)
+        if (request := _request(spec, snapshot.services.get(spec.name), want.get(spec.name, {})))
+        is not None
+    ]
+    return WhatIf(
+        requests=tuple(requests), plan=place_all(requests, snapshot, fleet.levels, fleet.prices)
+    )
+
+
+def as_snapshot(fleet: KnownFleet, specs: Sequence[ServiceSpec]) -> Snapshot:
+    """Return a fleet at rest as a tick would see it, without any signals.
+
+    Args:
+        specs: of the services whose groups are to be known as such.
+    """
+    groups = _group_roles(fleet, {spec.name: spec for spec in specs})
     services: dict[str, ServiceSnapshot] = {
         name: ServiceSnapshot(instances=instances, group_roles=groups.get(name, ()))
         for name, instances in _by_service(fleet.instances).items()
     }
-    requests = [
-        request
-        for spec in sorted(specs, key=lambda spec: spec.name)
-        if (request := _request(spec, services.get(spec.name), want.get(spec.name, {}))) is not None
-    ]
-    snapshot = Snapshot(
+    return Snapshot(
         now_s=0.0,
         services={**services, _OTHERS: ServiceSnapshot(instances=_others(fleet))},
         inventory=fleet.inventory,
-    )
-    return WhatIf(
-        requests=tuple(requests), plan=place_all(requests, snapshot, fleet.levels, fleet.prices)
     )
 
 

@@ -196,9 +196,17 @@ def _counts(counts: Counts) -> str:
 
 
 def proposal_json(
-    fleet: KnownFleet, asked: WhatIf, proposal: Proposal, faults: Sequence[NamedFault]
+    fleet: KnownFleet,
+    asked: WhatIf,
+    proposal: Proposal,
+    faults: Sequence[NamedFault],
+    advice: Mapping[str, object],
 ) -> str:
-    """Return everything as documented in docs/topology.md."""
+    """Return everything as documented in docs/topology.md.
+
+    Args:
+        advice: keys beside the others, where it was asked for.
+    """
     content = {
         "services": [
             {
@@ -239,6 +247,7 @@ def proposal_json(
         "price_per_hour": proposal.price_per_hour,
         "use_known": fleet.others_gpus is not None,
         "faults": [fault_json(fault) for fault in faults],
+        **advice,
     }
     return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1) + "\n"
 

@@ -163,3 +163,13 @@ def test_a_synthetic_fleet_can_be_asked(run: Run, tmp_path: Path) -> None:
     assert {one["service"] for one in found["services"]} == {
         one["service"] for one in found["reasons"]
     }
+
+
+def test_advice_on_scarce_subgroups_comes_last_when_asked_for(run: Run) -> None:
+    told = "No group in a scarce subgroup would fit one that is less scarce.\n"
+    code, out, _ = run(*ASKED, WISHES, "--defragment")
+    assert (code, out) == (0, run(*ASKED, WISHES)[1] + "\n" + told)
+    code, out, _ = run(*ASKED, SERVICES, "--defragment")
+    assert (code, out) == (0, run(*ASKED, SERVICES)[1] + "\n" + told)
+    found = json.loads(run(*ASKED, WISHES, "--defragment", "--json")[1])
+    assert (found["moves"], found["moved_to"]) == ([], [])
