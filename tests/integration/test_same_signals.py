@@ -14,7 +14,7 @@ from heteroscale.config.metrics import parse_metrics
 from heteroscale.config.scenario import Scenario
 from heteroscale.config.scenario_sections import MetricsSection
 from heteroscale.entities.snapshot import Reading, Signal
-from heteroscale.sim.scrapes import InstanceSample
+from heteroscale.sim.scrapes import InstanceSamples
 from heteroscale.sim.serving import histogram_edges_ps
 from heteroscale.workload.arrivals import PS_PER_S
 from tests.integration.prometheus_server import History, prometheus
@@ -68,8 +68,7 @@ def recorded() -> Streams:
         seen = window.readings(sample.at_ps)
         streams.readings.append({(one.role, one.signal): one for one in seen})
         at_s = BEGIN_S + scrape * EVERY_S
-        for one in instances:
-            put_instance(streams.history, one, at_s)
+        put_instances(streams.history, instances, at_s)
         for role, name, counts in (
             ("prefill", "ttft_seconds", sample.ttft),
             ("decode", "tbt_seconds", sample.tbt),
@@ -82,12 +81,19 @@ def whose(role: str, pod: str) -> dict[str, str]:
     return {"heteroscale_service": "chat", "heteroscale_role": role, "instance": pod}
 
 
-def put_instance(history: History, one: InstanceSample, at_s: float) -> None:
-    labels = whose(one.role, one.uid)
-    history.put("tokens_total", labels, at_s, one.tokens)
-    if one.kv_capacity_tokens:
-        usage = one.kv_reserved_tokens / one.kv_capacity_tokens
-        history.put("kv_usage", labels, at_s, usage)
+def put_instances(history: History, samples: InstanceSamples, at_s: float) -> None:
+    counted = samples.counted
+    for one, tokens, reserved, capacity in zip(
+        samples.targets,
+        counted.tokens.tolist(),
+        counted.kv_reserved_tokens.tolist(),
+        counted.kv_capacity_tokens.tolist(),
+        strict=True,
+    ):
+        labels = whose(one.role, one.uid)
+        history.put("tokens_total", labels, at_s, tokens)
+        if capacity:
+            history.put("kv_usage", labels, at_s, reserved / capacity)
 
 
 def put_histogram(history: History, role: str, name: str, counts: np.ndarray, at_s: float) -> None:

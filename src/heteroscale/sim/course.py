@@ -78,7 +78,7 @@ class Course:
     def scrape(self) -> None:
         """Let a scraper read its counters now."""
         asked = self._window.wants_instances
-        instances = self._service.instance_samples() if asked else ()
+        instances = self._service.instance_samples() if asked else None
         self._window.scrape(self._service.sample(), instances)
 
     def watch(self, report: TickReport, directions: Sequence[Direction], at_s: float) -> None:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from heteroscale.entities.service import RolePath
 from heteroscale.entities.topology import DomainPath, Node
 from heteroscale.performance.model import StepCoefficients
+from heteroscale.sim.kernel_reading import InstanceColumns
+from heteroscale.sim.kernel_state import Int64Array
 from heteroscale.sim.rows import Row
-from heteroscale.sim.serving import InstanceCounters, Serving
+from heteroscale.sim.serving import Serving
 
 #: (role, accelerator) → step times of one instance
 Speeds = Mapping[tuple[str, str], StepCoefficients]
@@ -47,9 +49,9 @@ class ServingEngines:
         """Return the requests an engine still owes something to."""
         return self._serving.outstanding(engine)
 
-    def counters(self, engine: int) -> InstanceCounters:
-        """Return what an engine has counted so far."""
-        return self._serving.instance_counters(engine)
+    def counted(self, engines: Int64Array) -> InstanceColumns:
+        """Return what engines have counted so far, an entry each."""
+        return self._serving.instance_columns(engines)
 
     def part_busy_ps(self) -> Mapping[RolePath, float]:
         """Return leaf role → time its engines computed, of roles inside others: none here."""

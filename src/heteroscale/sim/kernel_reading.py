@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from heteroscale.sim.kernel_counters import InstanceCounters, RoleCounters, Tally
 from heteroscale.sim.kernel_state import (
     DECODE,
@@ -23,6 +25,15 @@ from heteroscale.sim.kernel_state import (
 )
 
 
+class InstanceColumns(NamedTuple):
+    """Several instances, an entry each; the fields mean what they mean in `RoleCounters`."""
+
+    tokens: Int64Array
+    busy_ps: Int64Array
+    kv_reserved_tokens: Int64Array
+    kv_capacity_tokens: Int64Array
+
+
 def tally(scalars: Int64Array, column: int) -> Tally:
     """Return requests and tokens that three columns of the scalars count, from one on."""
     requests, inputs, outputs = scalars[column : column + 3].tolist()
@@ -42,6 +53,16 @@ def instance_counters(reading: Int64Array) -> InstanceCounters:
         kv_reserved_tokens=row[V_RESERVED],
         kv_used_tokens=row[V_USED],
         kv_capacity_tokens=row[V_CAPACITY],
+    )
+
+
+def instance_columns(readings: Int64Array) -> InstanceColumns:
+    """Return some measured rows."""
+    return InstanceColumns(
+        tokens=readings[:, V_TOKENS],
+        busy_ps=readings[:, V_BUSY],
+        kv_reserved_tokens=readings[:, V_RESERVED],
+        kv_capacity_tokens=readings[:, V_CAPACITY],
     )
 
 

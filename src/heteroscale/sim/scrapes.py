@@ -7,12 +7,35 @@ instance that did not report is not in it, and the coverage tells.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from operator import attrgetter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from heteroscale.sim.kernel_reading import InstanceColumns
+from heteroscale.sim.kernel_scrapes import (
+    K_AT,
+    K_BUSY,
+    K_CAPACITY,
+    K_READY,
+    K_RESERVED,
+    K_ROWS,
+    K_TOKENS,
+    K_TOLD,
+    R_CAPACITY,
+    R_COLUMNS,
+    R_COVERED,
+    R_OBSERVED,
+    R_READY,
+    R_RESERVED,
+    S_ROWS,
+    BoolArray,
+    Float64Array,
+    note,
+    sum_up,
+)
+from heteroscale.sim.kernel_state import Int64Array
 from heteroscale.workload.arrivals import PS_PER_S
 
 #: of the scraper's random numbers, beside the run's seed
@@ -26,47 +49,49 @@ def scrape_chance(seed: int) -> np.random.Generator:
     return np.random.default_rng([seed, _STREAM])
 
 
-# A tuple, because there are thousands an hour of each instance.
-class InstanceSample(NamedTuple):
-    """What one engine says at one instant; its counters begin with the engine."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """An instance whose engine runs, as far as that seldom changes."""
 
-    at_ps: int
     uid: str
     role: str
     #: in rotation
     ready: bool
-    tokens: int
-    busy_ps: int
     #: SM activity ÷ utilization
     occupancy: float
+
+
+#: in order of uid, so that a draw does not depend on how instances are listed
+Targets = tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceSamples:
+    """What every running engine says at one instant; its counters begin with the engine."""
+
+    at_ps: int
+    #: the same object while nothing in it changed
+    targets: Targets
+    #: an entry per target
+    counted: InstanceColumns
+
+
+class _OfRole(NamedTuple):
+    """What the samples in the window say of a role."""
+
+    #: tokens/s of each of its instances that was scraped twice, in order of uid
+    rates_tps: list[float]
+    #: of those: time between first and last sample, busy time of it, and that weighted with the
+    #: occupancy
+    observed_ps: int
+    busy_ps: float
+    active_ps: float
+    #: of those in rotation by their newest sample
     kv_reserved_tokens: int
     kv_capacity_tokens: int
-
-
-class _Grown(NamedTuple):
-    """A sample, and what its instance's counters grew by since the first sample ever.
-
-    That is counted once, when a sample comes: between any two it is a difference.
-    """
-
-    sample: InstanceSample
-    tokens: int
-    busy_ps: int
-
-
-class _OfRole:
-    """What the newest scrape and those before it say of a role, instance after instance."""
-
-    def __init__(self) -> None:
-        #: of those scraped twice: tokens/s, time between first and last sample, busy time of it,
-        #: and that weighted with the occupancy
-        self.rates_tps: list[float] = []
-        self.observed_ps = 0
-        self.busy_ps: list[float] = []
-        self.active_ps: list[float] = []
-        #: of those in rotation by their newest sample
-        self.kv_reserved_tokens = 0
-        self.kv_capacity_tokens = 0
+    #: of those in rotation by now: all, and those scraped twice
+    ready: int
+    covered: int
 
 
 class InstanceSeries:
@@ -77,35 +102,23 @@ class InstanceSeries:
         self._window_ps = window_ps
         self._missing_share = missing_share
         self._chance = chance
-        self._series: dict[str, deque[_Grown]] = {}
-        self._ready: Mapping[str, str] = {}
-        self._last_ps = 0
-        self._roles: dict[str, _OfRole] = {}
+        self._columns = _Columns(known=(), targets=())
+        #: times of the scrapes in the window; the first is one in which nobody was asked
+        self._times_ps: deque[int] = deque([0])
+        self._kept: Int64Array = np.zeros((1, K_ROWS, 0), np.int64)
+        self._roles: Mapping[str, _OfRole] = {}
 
-    def scrape(self, samples: Iterable[InstanceSample], now_ps: int) -> None:
+    def scrape(self, samples: InstanceSamples) -> None:
         """Keep what was reported at one instant; samples that fail to arrive are drawn."""
-        # In order of names, so that a draw does not depend on how instances are listed.
-        everyone = sorted(samples, key=attrgetter("uid"))
-        self._last_ps = now_ps
-        self._ready = {sample.uid: sample.role for sample in everyone if sample.ready}
-        missed = (self._chance.random(len(everyone)) < self._missing_share).tolist()
-        for sample, lost in zip(everyone, missed, strict=True):
-            if not lost:
-                self._keep(sample)
-        self._roles = {}
-        for uid, series in sorted(self._series.items()):
-            while series and series[0].sample.at_ps < now_ps - self._window_ps:
-                series.popleft()
-            if series:
-                self._count(series)
-            else:
-                del self._series[uid]
+        if samples.targets is not self._columns.targets:
+            self._take(samples.targets)
+        self._keep(samples)
+        self._roles = self._summed_up()
 
     def coverage(self, role: str) -> float:
         """Return the share of a role's ready instances behind its rates; 1 when none is ready."""
-        ready = [uid for uid, of_role in self._ready.items() if of_role == role]
-        told = sum(len(self._series.get(uid, ())) > 1 for uid in ready)
-        return told / len(ready) if ready else 1.0
+        found = self._roles.get(role)
+        return found.covered / found.ready if found and found.ready else 1.0
 
     def tps(self, role: str) -> float | None:
         """Return tokens/s over a role; None when no instance was scraped twice."""
@@ -115,12 +128,12 @@ class InstanceSeries:
     def utilization(self, role: str) -> float | None:
         """Return the mean busy share of a role's engines; None when none was scraped twice."""
         found = self._roles.get(role)
-        return sum(found.busy_ps) / found.observed_ps if found and found.observed_ps else None
+        return found.busy_ps / found.observed_ps if found and found.observed_ps else None
 
     def sm_activity(self, role: str) -> float | None:
         """Return the mean utilization × occupancy; None when none was scraped twice."""
         found = self._roles.get(role)
-        return sum(found.active_ps) / found.observed_ps if found and found.observed_ps else None
+        return found.active_ps / found.observed_ps if found and found.observed_ps else None
 
     def kv_usage(self, role: str) -> float | None:
         """Return the reserved share of KV memory, by each instance's newest sample."""
@@ -129,57 +142,108 @@ class InstanceSeries:
             return None
         return min(1.0, found.kv_reserved_tokens / found.kv_capacity_tokens)
 
-    def _keep(self, sample: InstanceSample) -> None:
-        series = self._series.get(sample.uid)
-        if not series:
-            self._series[sample.uid] = deque([_Grown(sample, 0, 0)])
-            return
-        before, tokens, busy_ps = series[-1]
-        tokens += growth(before.tokens, sample.tokens)
-        busy_ps += growth(before.busy_ps, sample.busy_ps)
-        series.append(_Grown(sample, tokens, busy_ps))
+    def _take(self, targets: Targets) -> None:
+        """Give a column to every target, and leave theirs to all who have samples."""
+        before = self._columns.known
+        reported = np.flatnonzero(self._kept[:, K_TOLD].any(axis=0)).tolist()
+        known = {before[column].uid: before[column] for column in reported}
+        known |= {one.uid: one for one in targets}
+        columns = _Columns(known=tuple(known[uid] for uid in sorted(known)), targets=targets)
+        kept = np.zeros((*self._kept.shape[:2], len(columns.known)), np.int64)
+        for column, one in enumerate(before):
+            if one.uid in known:
+                kept[:, :, columns.of[one.uid]] = self._kept[:, :, column]
+        self._columns, self._kept = columns, kept
 
-    def _count(self, series: deque[_Grown]) -> None:
-        """Add what one instance's samples say to its role."""
-        first, tokens_before, busy_before_ps = series[0]
-        last, tokens, busy_ps = series[-1]
-        role = self._roles.get(last.role)
-        if role is None:
-            role = self._roles[last.role] = _OfRole()
-        if last.ready:
-            role.kv_reserved_tokens += last.kv_reserved_tokens
-            role.kv_capacity_tokens += last.kv_capacity_tokens
-        if len(series) > 1:
-            span_ps = last.at_ps - first.at_ps
-            busy_ps -= busy_before_ps
-            role.observed_ps += span_ps
-            role.busy_ps.append(float(busy_ps))
-            role.active_ps.append(busy_ps * last.occupancy)
-            grown = tokens - tokens_before
-            interval_ps = span_ps / (len(series) - 1)
-            role.rates_tps.append(self._rate(first, last, grown, interval_ps) if grown else 0.0)
+    def _keep(self, samples: InstanceSamples) -> None:
+        """Add a scrape to those in the window, and drop what is older."""
+        columns, counted = self._columns, samples.counted
+        old = 0
+        while self._times_ps and self._times_ps[0] < samples.at_ps - self._window_ps:
+            self._times_ps.popleft()
+            old += 1
+        self._times_ps.append(samples.at_ps)
+        self._kept = np.concatenate((self._kept[old:], self._kept[-1:]))
+        said = columns.said
+        said[K_AT] = samples.at_ps
+        said[K_TOKENS] = counted.tokens
+        said[K_BUSY] = counted.busy_ps
+        said[K_RESERVED] = counted.kv_reserved_tokens
+        said[K_CAPACITY] = counted.kv_capacity_tokens
+        told = self._chance.random(len(columns.asked)) >= self._missing_share
+        note(self._kept, columns.asked, told, said)
 
-    def _rate(
-        self, first: InstanceSample, last: InstanceSample, grown: int, interval_ps: float
-    ) -> float:
-        """Return one instance's tokens/s over the whole window, as Prometheus' `rate`.
+    def _summed_up(self) -> Mapping[str, _OfRole]:
+        """Return what the samples in the window say, role by role."""
+        columns = self._columns
+        series = np.empty((S_ROWS, len(columns.known)), np.int64)
+        sums = np.empty((len(columns.roles), R_COLUMNS), np.int64)
+        times = np.empty((len(columns.roles), 2))
+        sum_up(self._kept, columns.role_of, columns.ready, columns.occupancy, series, sums, times)
+        return {
+            role: _OfRole(
+                rates_tps=self._rates_tps(series[:, of_role]),
+                observed_ps=counts[R_OBSERVED],
+                busy_ps=busy_ps,
+                active_ps=active_ps,
+                kv_reserved_tokens=counts[R_RESERVED],
+                kv_capacity_tokens=counts[R_CAPACITY],
+                ready=counts[R_READY],
+                covered=counts[R_COVERED],
+            )
+            for (role, of_role), counts, (busy_ps, active_ps) in zip(
+                columns.roles.items(), sums.tolist(), times.tolist(), strict=True
+            )
+        }
+
+    def _rates_tps(self, series: Int64Array) -> list[float]:
+        """Return the tokens/s over the whole window of whoever has two samples, as `rate` would.
 
         What lies between the window's edges and the samples is filled in at the same pace, as far
         as the gap is no longer than a scrape would explain, and never back beyond a count of 0.
+        Not compiled: tokens × picoseconds need more than 64 bits.
         """
-        span_ps = last.at_ps - first.at_ps
+        window_s = self._window_ps / PS_PER_S
+        rates_tps: list[float] = []
+        for samples, first_ps, first_tokens, last_ps, grown in zip(*series.tolist(), strict=True):
+            if samples > 1 and grown:
+                span_ps = last_ps - first_ps
+                before_ps, after_ps = self._bridged_ps(first_ps, last_ps, samples)
+                before_ps = min(before_ps, span_ps * first_tokens / grown)
+                rates_tps.append(grown * (span_ps + before_ps + after_ps) / span_ps / window_s)
+            elif samples > 1:
+                rates_tps.append(0.0)
+        return rates_tps
+
+    def _bridged_ps(self, first_ps: int, last_ps: int, samples: int) -> tuple[float, float]:
+        """Return how far samples speak for the time before the first and after the last."""
+        now_ps = self._times_ps[-1]
+        interval_ps = (last_ps - first_ps) / (samples - 1)
         longest_ps = _BRIDGED_INTERVALS * interval_ps
-        before_ps: float = first.at_ps - (self._last_ps - self._window_ps)
-        after_ps: float = self._last_ps - last.at_ps
-        if before_ps >= longest_ps:
-            before_ps = interval_ps / 2
-        if after_ps >= longest_ps:
-            after_ps = interval_ps / 2
-        before_ps = min(before_ps, span_ps * first.tokens / grown)
-        whole = grown * (span_ps + before_ps + after_ps) / span_ps
-        return whole / (self._window_ps / PS_PER_S)
+        before_ps = first_ps - (now_ps - self._window_ps)
+        after_ps = now_ps - last_ps
+        return (
+            before_ps if before_ps < longest_ps else interval_ps / 2,
+            after_ps if after_ps < longest_ps else interval_ps / 2,
+        )
 
 
-def growth(before: int, after: int) -> int:
-    """Return by how much a counter grew; one that fell began anew, from 0."""
-    return after - before if after >= before else after
+class _Columns:
+    """Whose samples stand where, for as long as the same instances are asked."""
+
+    def __init__(self, known: Targets, targets: Targets) -> None:
+        """Take everyone who has a column, and who of them is asked, both in order of uid."""
+        self.known = known
+        self.targets = targets
+        self.of = {one.uid: column for column, one in enumerate(known)}
+        self.asked: Int64Array = np.array([self.of[one.uid] for one in targets], np.int64)
+        ready = {one.uid for one in targets if one.ready}
+        self.ready: BoolArray = np.array([one.uid in ready for one in known], np.bool_)
+        self.occupancy: Float64Array = np.array([one.occupancy for one in known], np.float64)
+        names = sorted({one.role for one in known})
+        self.role_of: Int64Array = np.array([names.index(one.role) for one in known], np.int64)
+        #: role → its columns
+        self.roles = {name: np.flatnonzero(self.role_of == at) for at, name in enumerate(names)}
+        #: room for what the targets say; what they are stays
+        self.said: Int64Array = np.zeros((K_ROWS, len(targets)), np.int64)
+        self.said[K_READY] = [one.ready for one in targets]

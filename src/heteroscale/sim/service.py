@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Protocol
+
+import numpy as np
 
 from heteroscale.entities.service import RolePath
 from heteroscale.entities.snapshot import InstanceState
+from heteroscale.sim.kernel_reading import InstanceColumns
+from heteroscale.sim.kernel_state import Int64Array
 from heteroscale.sim.ports import SimClock
 from heteroscale.sim.rows import Row
 from heteroscale.sim.sampling import RoleTime, Sample, role_times, take_sample
-from heteroscale.sim.scrapes import InstanceSample
-from heteroscale.sim.serving import AdvanceStatus, InstanceCounters, Serving
+from heteroscale.sim.scrapes import InstanceSamples, Target, Targets
+from heteroscale.sim.serving import AdvanceStatus, Serving
 from heteroscale.sim.subcluster import Roster
 from heteroscale.workload.arrivals import ArrivalSource
 
@@ -23,8 +28,8 @@ from heteroscale.workload.arrivals import ArrivalSource
 class Engines(Protocol):
     """What the engines of a service tell of themselves."""
 
-    def counters(self, engine: int) -> InstanceCounters:
-        """Return what an engine has counted so far."""
+    def counted(self, engines: Int64Array) -> InstanceColumns:
+        """Return what engines have counted so far, an entry each."""
         ...
 
     def part_busy_ps(self) -> Mapping[RolePath, float]:
@@ -58,6 +63,10 @@ class SimService:
         self._rosters = tuple(rosters)
         self._arrivals = arrivals
         self._occupancy = occupancy
+        #: of each sub-cluster, when the targets of a scrape and their engines were last looked up
+        self._changes: tuple[int, ...] | None = None
+        self._targets: Targets = ()
+        self._asked: Int64Array = np.zeros(0, np.int64)
         #: when the last request arrived, once the source has ended; None = there may be more
         self.last_arrival_ps: int | None = None
 
@@ -75,28 +84,17 @@ class SimService:
         """Return every counter as of now."""
         return take_sample(self.serving, self, self._clock.now_ps)
 
-    def instance_samples(self) -> tuple[InstanceSample, ...]:
+    def instance_samples(self) -> InstanceSamples:
         """Return what every running engine would answer to a scrape now."""
-        now_ps = self._clock.now_ps
-        samples: list[InstanceSample] = []
-        for row in self._rows():
-            if row.engine < 0:
-                continue
-            counted = self._engines.counters(row.engine)
-            samples.append(
-                InstanceSample(
-                    at_ps=now_ps,
-                    uid=row.uid,
-                    role=row.key[2],
-                    ready=row.state is InstanceState.READY,
-                    tokens=counted.tokens,
-                    busy_ps=counted.busy_ps,
-                    occupancy=self._occupancy[row.key[2]][row.key[3]],
-                    kv_reserved_tokens=counted.kv_reserved_tokens,
-                    kv_capacity_tokens=counted.kv_capacity_tokens,
-                )
-            )
-        return tuple(samples)
+        changes = tuple([roster.changes for roster in self._rosters])
+        if changes != self._changes:
+            self._changes = changes
+            self._targets, self._asked = self._running()
+        return InstanceSamples(
+            at_ps=self._clock.now_ps,
+            targets=self._targets,
+            counted=self._engines.counted(self._asked),
+        )
 
     def settle(self) -> None:
         """Let what a tick has changed take effect among its engines."""
@@ -134,6 +132,20 @@ class SimService:
             by_state = counts[row.key[2]]
             by_state[row.state] = by_state.get(row.state, 0) + 1
         return counts
+
+    def _running(self) -> tuple[Targets, Int64Array]:
+        """Return who would answer to a scrape, and their engines."""
+        rows = sorted((row for row in self._rows() if row.engine >= 0), key=attrgetter("uid"))
+        targets = tuple(
+            Target(
+                uid=row.uid,
+                role=row.key[2],
+                ready=row.state is InstanceState.READY,
+                occupancy=self._occupancy[row.key[2]][row.key[3]],
+            )
+            for row in rows
+        )
+        return targets, np.array([row.engine for row in rows], np.int64)
 
     def _rows(self) -> Iterator[Row]:
         return (row for roster in self._rosters for row in roster.rows() if row.key[0] == self.name)

@@ -43,7 +43,13 @@ from heteroscale.sim.kernel_options import KvAdmission as KvAdmission
 from heteroscale.sim.kernel_options import PrefixCache as PrefixCache
 from heteroscale.sim.kernel_options import Routing as Routing
 from heteroscale.sim.kernel_options import ServingOptions as ServingOptions
-from heteroscale.sim.kernel_reading import instance_counters, role_counters, tally
+from heteroscale.sim.kernel_reading import (
+    InstanceColumns,
+    instance_columns,
+    instance_counters,
+    role_counters,
+    tally,
+)
 from heteroscale.sim.kernel_state import (
     DECODE,
     G_ARRIVED,
@@ -249,6 +255,11 @@ class Serving(Plane):
         self._role_of(handle)
         self._measure()
         return instance_counters(self._state.readings[handle])
+
+    def instance_columns(self, handles: Int64Array) -> InstanceColumns:
+        """Return what several instances, which must be there, have counted, an entry each."""
+        self._measure()
+        return instance_columns(self._state.readings[handles])
 
     def _role_of(self, handle: int) -> int:
         for stage in (0, 1):

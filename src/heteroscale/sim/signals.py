@@ -7,13 +7,12 @@ says how old that is. What two scrapes in the window cannot tell is missing, nev
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from heteroscale.entities.snapshot import Reading, Signal, UnknownCause
 from heteroscale.sim.sampling import RoleIndex, Sample, Span
-from heteroscale.sim.scrapes import InstanceSample, InstanceSeries, scrape_chance
+from heteroscale.sim.scrapes import InstanceSamples, InstanceSeries, scrape_chance
 from heteroscale.workload.arrivals import PS_PER_S
 
 #: signal, role, value, why there is none, and the share of instances behind it
@@ -67,15 +66,15 @@ class SignalWindow:
         """Whether a scrape asks every instance."""
         return self._instances is not None
 
-    def scrape(self, sample: Sample, instances: Sequence[InstanceSample] = ()) -> None:
+    def scrape(self, sample: Sample, instances: InstanceSamples | None = None) -> None:
         """Keep one more sample, later than all before it, and evaluate every signal.
 
         Args:
             sample: of the service as a whole.
             instances: of each running instance, where they are asked for (`wants_instances`).
         """
-        if self._instances is not None:
-            self._instances.scrape(instances, sample.at_ps)
+        if self._instances is not None and instances is not None:
+            self._instances.scrape(instances)
         self._samples.append(sample)
         while self._samples[0].at_ps < sample.at_ps - self._keep_ps:
             self._samples.popleft()

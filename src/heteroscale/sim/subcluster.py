@@ -73,6 +73,8 @@ class Roster:
         self._rows: dict[str, Row] = {}
         self._waiting: list[Row] = []
         self._starting: list[tuple[int, Row]] = []
+        #: counts what happened to any instance but for its requests, to be read
+        self.changes = 0
         #: what each service has used, to be read
         self.usage = Usage()
         self._instances: tuple[Instance, ...] | None = None
@@ -330,6 +332,7 @@ class Roster:
         self._changed(row)
 
     def _changed(self, row: Row) -> None:
+        self.changes += 1
         row.version += 1
         row.shown = self._instances = None
 

@@ -13,9 +13,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from heteroscale.entities.service import RolePath
 from heteroscale.entities.topology import Node
 from heteroscale.sim.engines import Places, ServingEngines, Speeds, take_away
+from heteroscale.sim.kernel_reading import InstanceColumns
+from heteroscale.sim.kernel_state import Int64Array
 from heteroscale.sim.rows import Row
 from heteroscale.sim.serving import InstanceCounters, Serving
 from heteroscale.sim.unit_speed import Parts, unit_speed
@@ -32,7 +36,6 @@ class _Member:
     #: of the units it was in before
     tokens: int = 0
     busy_ps: int = 0
-    host_ps: int = 0
 
     @property
     def role(self) -> RolePath:
@@ -111,27 +114,19 @@ class UnitEngines:
             return self._plain.requests(self._engines[engine])
         return 0 if member.unit is None else self._serving.outstanding(member.unit.handle)
 
-    def counters(self, engine: int) -> InstanceCounters:
-        """Return what an engine has counted so far; members of a role share tokens equally."""
-        member = self._members.get(engine)
-        if member is None:
-            return self._plain.counters(self._engines[engine])
-        tokens, busy_ps, host_ps, waiting, running = 0, 0, 0, 0, 0
-        if member.unit is not None:
-            counted = self._serving.instance_counters(member.unit.handle)
-            tokens, busy_ps, host_ps = _of_member(member, member.unit, counted)
-            waiting, running = counted.waiting, counted.running
-        return InstanceCounters(
-            tokens=member.tokens + tokens,
-            busy_ps=member.busy_ps + busy_ps,
-            host_ps=member.host_ps + host_ps,
-            waiting=waiting,
-            running=running,
-            outstanding=self.requests(engine),
-            kv_reserved_tokens=0,
-            kv_used_tokens=0,
-            kv_capacity_tokens=0,
-        )
+    def counted(self, engines: Int64Array) -> InstanceColumns:
+        """Return what engines have counted so far; members of a role share tokens equally.
+
+        KV stands with units, not with their members.
+        """
+        rows = np.zeros((len(engines), 4), np.int64)
+        plain = [at for at, one in enumerate(engines.tolist()) if one in self._engines]
+        handles = np.array([self._engines[int(engines[at])] for at in plain], np.int64)
+        rows[plain] = np.stack(self._plain.counted(handles), axis=1)
+        for at, engine in enumerate(engines.tolist()):
+            if engine in self._members:
+                rows[at, :2] = self._done_by(self._members[engine])
+        return InstanceColumns(*rows.T)
 
     def part_busy_ps(self) -> Mapping[RolePath, float]:
         """Return leaf role → summed time in which its instances computed."""
@@ -203,13 +198,20 @@ class UnitEngines:
         self._busy_ps.update(self._unit_busy_ps(unit))
         counted = self._serving.instance_counters(unit.handle)
         for member in unit.everyone():
-            tokens, busy_ps, host_ps = _of_member(member, unit, counted)
+            tokens, busy_ps = _of_member(member, unit, counted)
             member.tokens += tokens
             member.busy_ps += busy_ps
-            member.host_ps += host_ps
             member.unit = None
         self._units.remove(unit)
         take_away(self._serving, unit.handle)
+
+    def _done_by(self, member: _Member) -> tuple[int, int]:
+        """Return (tokens, busy ps) of a member, in the units it was in and in the one it is in."""
+        if member.unit is None:
+            return member.tokens, member.busy_ps
+        counted = self._serving.instance_counters(member.unit.handle)
+        tokens, busy_ps = _of_member(member, member.unit, counted)
+        return member.tokens + tokens, member.busy_ps + busy_ps
 
     def _unit_busy_ps(self, unit: _Unit) -> Mapping[RolePath, float]:
         busy_ps = self._serving.instance_counters(unit.handle).busy_ps
@@ -218,13 +220,12 @@ class UnitEngines:
         }
 
 
-def _of_member(member: _Member, unit: _Unit, counted: InstanceCounters) -> tuple[int, int, int]:
-    """Return (tokens, busy ps, host ps) of a unit that one of its members has done."""
+def _of_member(member: _Member, unit: _Unit, counted: InstanceCounters) -> tuple[int, int]:
+    """Return (tokens, busy ps) of a unit that one of its members has done."""
     share = unit.busy[member.role]
     return (
         counted.tokens // len(unit.members[member.role]),
         round(counted.busy_ps * share),
-        round(counted.host_ps * share),
     )
 
 

@@ -125,9 +125,10 @@ def mixed(counts: Mapping[tuple[str, str], int], chunk: ArrivalChunk) -> World:
 
 def tokens_by_accelerator(world: World, role: str) -> Mapping[str, int]:
     counted: Counter[str] = Counter()
-    for one in world.plant.services["chat"].instance_samples():
+    samples = world.plant.services["chat"].instance_samples()
+    for one, tokens in zip(samples.targets, samples.counted.tokens.tolist(), strict=True):
         if one.role == role:
-            counted[one.uid.split("/")[4]] += one.tokens
+            counted[one.uid.split("/")[4]] += tokens
     return counted
 
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from heteroscale.app import assemble
 from heteroscale.config.fault_sections import FaultKind, FaultSection
 from heteroscale.entities.snapshot import Signal
 from heteroscale.loop import TickReport
-from heteroscale.sim.scrapes import InstanceSample, InstanceSeries, growth, scrape_chance
+from heteroscale.sim.scrapes import InstanceSeries, scrape_chance
 from heteroscale.workload.arrivals import PS_PER_S
 from tests.unit.sim.small import small
 from tests.unit.sim.test_run import Diary
+from tests.unit.sim.twin_scrapes import PlainSeries, Said, samples_of
 
 MINUTE_PS = 60 * PS_PER_S
-SAMPLE = InstanceSample(
-    at_ps=0,
+SAMPLE = Said(
     uid="a",
     role="decode",
     ready=True,
@@ -37,22 +37,9 @@ def scraped(
     series = series or InstanceSeries(MINUTE_PS, missing, scrape_chance(1))
     for index, count in enumerate(tokens):
         at_ps = 15 * index * PS_PER_S
-        there = () if count is None else (SAMPLE._replace(at_ps=at_ps, uid=uid, tokens=count),)
-        series.scrape(there, at_ps)
+        there = () if count is None else (SAMPLE._replace(uid=uid, tokens=count),)
+        series.scrape(samples_of(there, at_ps))
     return series
-
-
-@pytest.mark.parametrize(
-    ("counts", "grown"),
-    [
-        pytest.param([5, 9, 20], 15, id="a counter that grows"),
-        pytest.param([50, 60, 4, 10], 20, id="one that began anew in between"),
-        pytest.param([7, 7], 0, id="one that stands"),
-        pytest.param([], 0, id="none"),
-    ],
-)
-def test_what_a_counter_grew_by(counts: list[int], grown: int) -> None:
-    assert sum(growth(before, after) for before, after in pairwise(counts)) == grown
 
 
 def test_a_rate_is_what_a_counter_grew_by_over_the_window() -> None:
@@ -85,9 +72,9 @@ def test_what_was_scraped_once_has_no_rate_and_does_not_count_as_covered() -> No
 def test_busy_shares_are_weighted_with_the_time_each_was_seen() -> None:
     series = InstanceSeries(MINUTE_PS, 0.0, scrape_chance(1))
     for at_s, busy_s in ((0, 0), (30, 15), (60, 30)):
-        one = SAMPLE._replace(at_ps=at_s * PS_PER_S, busy_ps=busy_s * PS_PER_S)
+        one = SAMPLE._replace(busy_ps=busy_s * PS_PER_S)
         other = one._replace(uid="b", busy_ps=0)
-        series.scrape((one, other) if at_s else (one,), at_s * PS_PER_S)
+        series.scrape(samples_of((one, other) if at_s else (one,), at_s * PS_PER_S))
     assert series.utilization("decode") == 30 / 90
     assert series.sm_activity("decode") == 15 / 90
     assert series.utilization("prefill") is None
@@ -98,9 +85,54 @@ def test_coverage_falls_with_the_share_of_scrapes_that_fail() -> None:
     names = [f"i{n:03}" for n in range(400)]
     for index in range(5):
         at_ps = 15 * index * PS_PER_S
-        series.scrape([SAMPLE._replace(at_ps=at_ps, uid=name) for name in names], at_ps)
+        series.scrape(samples_of([SAMPLE._replace(uid=name) for name in names], at_ps))
     # At least two of five scrapes of each: 1 - 0.7**5 - 5 * 0.3 * 0.7**4.
     assert series.coverage("decode") == pytest.approx(0.4718, abs=0.08)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_compiled_sums_are_those_of_the_plain_ones(seed: int) -> None:
+    dice = np.random.default_rng(seed)
+    missing = (0.0, 0.05, 0.4)[seed % 3]
+    series = InstanceSeries(MINUTE_PS, missing, scrape_chance(seed))
+    plain = PlainSeries(MINUTE_PS, missing, scrape_chance(seed))
+    there: dict[str, Said] = {}
+    at_ps = 0
+    for _ in range(60):
+        at_ps += int(dice.integers(PS_PER_S, 20 * PS_PER_S)) * (6 if dice.random() < 0.1 else 1)
+        for uid in [uid for uid in there if dice.random() < 0.03]:
+            del there[uid]
+        number = int(dice.integers(12))
+        uid, role = f"i{number:02}", "decode" if number < 5 else "prefill"
+        there.setdefault(uid, SAMPLE._replace(uid=uid, role=role, occupancy=number / 13))
+        there = {uid: later(said, dice) for uid, said in there.items()}
+        listed = [there[uid] for uid in dice.permutation(sorted(there)).tolist()]
+        series.scrape(samples_of(listed, at_ps))
+        plain.scrape(listed, at_ps)
+        for role in ("prefill", "decode"):
+            assert told_by(series, role) == told_by(plain, role)
+
+
+def later(said: Said, dice: np.random.Generator) -> Said:
+    """Return what an engine says next, now and then after a restart."""
+    if dice.random() < 0.05:
+        said = said._replace(tokens=0, busy_ps=0)
+    return said._replace(
+        ready=bool(dice.random() < 0.9),
+        tokens=said.tokens + int(dice.integers(10**6)) * int(dice.integers(2)),
+        busy_ps=said.busy_ps + int(dice.integers(15 * PS_PER_S)),
+        kv_reserved_tokens=int(dice.integers(100)),
+    )
+
+
+def told_by(series: InstanceSeries | PlainSeries, role: str) -> tuple[float | None, ...]:
+    return (
+        series.coverage(role),
+        series.tps(role),
+        series.utilization(role),
+        series.sm_activity(role),
+        series.kv_usage(role),
+    )
 
 
 def test_scraping_one_by_one_says_what_the_whole_says_when_nothing_is_missing() -> None:

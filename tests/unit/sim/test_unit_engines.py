@@ -246,18 +246,18 @@ def test_members_count_what_their_units_have_done_in_equal_parts_and_keep_it() -
     members = [stand.add(role) for role in (ATTENTION, FFN, FFN)]
     stand.give(4)
     stand.advance(10_000)
-    before = [stand.engines.counters(one) for one in members]
-    assert [one.tokens for one in before] == [2_000, 1_000, 1_000]
+    before = stand.engines.counted(np.array(members))
+    assert before.tokens.tolist() == [2_000, 1_000, 1_000]
+    assert before.kv_capacity_tokens.tolist() == [0, 0, 0]
     busy_ps = stand.engines.part_busy_ps()
-    assert busy_ps[FFN] == pytest.approx(sum(one.busy_ps for one in before[1:]), abs=2)
+    assert busy_ps[FFN] == pytest.approx(before.busy_ps[1:].sum(), abs=2)
     assert busy_ps[ATTENTION] / (busy_ps[FFN] / 2) == pytest.approx(0.30 / 0.35, rel=1e-4)
     stand.engines.route(members[1], False)
     stand.engines.settle()
     stand.advance(1)
     assert stand.units == 0
-    assert [stand.engines.counters(one) for one in members] == [
-        dataclasses.replace(one, waiting=0, running=0, outstanding=0) for one in before
-    ]
+    after = stand.engines.counted(np.array(members))
+    assert np.array_equal(np.array(after), np.array(before))
     assert stand.engines.part_busy_ps() == busy_ps
 
 
