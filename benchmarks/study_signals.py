@@ -135,8 +135,8 @@ def _sweep(
             "decode_utilization": span.utilization(RoleIndex.DECODE),
             "prefill_sm_activity": span.sm_activity(RoleIndex.PREFILL),
             "decode_sm_activity": span.sm_activity(RoleIndex.DECODE),
-            "ttft_p99_s": span.ttft_s(0.99),
-            "tbt_p99_s": span.tbt_s(0.99),
+            "ttft_p99_s": span.ttft_s(0.99)[0],
+            "tbt_p99_s": span.tbt_s(0.99)[0],
         }
         for name, value in figures.items():
             series.setdefault(name, []).append(value)

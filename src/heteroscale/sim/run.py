@@ -142,7 +142,8 @@ class Run:
     def _jitter_ps(self) -> int:
         """Return by how much the next scrape is early (negative) or late, drawn."""
         jitter_s = self._settings.jitter_s
-        return _ps(float(self._chance.uniform(-jitter_s, jitter_s))) if jitter_s else 0
+        # As `uniform` draws it, in a tenth of the time.
+        return _ps(-jitter_s + 2 * jitter_s * self._chance.random()) if jitter_s else 0
 
     def _scrape(self) -> None:
         if self._faults is None or not self._faults.blackout:

@@ -158,13 +158,13 @@ class Span:
             return self._first.times[role], self._last.times[role]
         return self._first.parts[part], self._last.parts[part]
 
-    def ttft_s(self, quantile: float) -> float | None:
-        """Return a quantile of the times to first token; None when there was none."""
-        return quantile_s(self._last.ttft - self._first.ttft, quantile)
+    def ttft_s(self, *quantiles: float) -> tuple[float | None, ...]:
+        """Return quantiles of the times to first token; each None when there was none."""
+        return quantiles_s(self._last.ttft - self._first.ttft, *quantiles)
 
-    def tbt_s(self, quantile: float) -> float | None:
-        """Return a quantile of the gaps between tokens; None when there was none."""
-        return quantile_s(self._last.tbt - self._first.tbt, quantile)
+    def tbt_s(self, *quantiles: float) -> tuple[float | None, ...]:
+        """Return quantiles of the gaps between tokens; each None when there was none."""
+        return quantiles_s(self._last.tbt - self._first.tbt, *quantiles)
 
     def attained(self) -> tuple[int, int]:
         """Return (requests inside both limits, requests that ended): completed or refused."""
@@ -176,16 +176,24 @@ class Span:
 
 
 def quantile_s(counts: Int64Array, quantile: float) -> float | None:
-    """Return a quantile of a histogram in seconds, linear inside its bucket; None when empty.
+    """Return one quantile of a histogram; see `quantiles_s`."""
+    return quantiles_s(counts, quantile)[0]
+
+
+def quantiles_s(counts: Int64Array, *quantiles: float) -> tuple[float | None, ...]:
+    """Return quantiles of a histogram in seconds, linear inside their bucket; None when empty.
 
     The last bucket has no upper edge: what falls there answers with its lower one.
     """
     cumulative = counts.cumsum()
-    total = int(cumulative[-1])
-    if total == 0:
-        return None
+    if cumulative[-1] == 0:
+        return (None,) * len(quantiles)
+    return tuple([_quantile_s(counts, cumulative, quantile) for quantile in quantiles])
+
+
+def _quantile_s(counts: Int64Array, cumulative: Int64Array, quantile: float) -> float:
     edges = _edges()
-    rank = quantile * total
+    rank = quantile * int(cumulative[-1])
     # The first whole number not below the rank: a float would be compared with a copy of floats.
     index = int(cumulative.searchsorted(math.ceil(rank)))
     while counts[index] == 0:

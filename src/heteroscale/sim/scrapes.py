@@ -205,12 +205,17 @@ class InstanceSeries:
         """
         window_s = self._window_ps / PS_PER_S
         rates_tps: list[float] = []
+        edges, before_ps, after_ps = (0, 0, 0), 0.0, 0.0
         for samples, first_ps, first_tokens, last_ps, grown in zip(*series.tolist(), strict=True):
             if samples > 1 and grown:
                 span_ps = last_ps - first_ps
-                before_ps, after_ps = self._bridged_ps(first_ps, last_ps, samples)
-                before_ps = min(before_ps, span_ps * first_tokens / grown)
-                rates_tps.append(grown * (span_ps + before_ps + after_ps) / span_ps / window_s)
+                # Most were scraped at the same times as the one before.
+                if edges != (first_ps, last_ps, samples):
+                    edges = (first_ps, last_ps, samples)
+                    before_ps, after_ps = self._bridged_ps(*edges)
+                from_0_ps = span_ps * first_tokens / grown
+                filled_ps = span_ps + min(before_ps, from_0_ps) + after_ps
+                rates_tps.append(grown * filled_ps / span_ps / window_s)
             elif samples > 1:
                 rates_tps.append(0.0)
         return rates_tps

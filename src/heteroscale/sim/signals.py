@@ -142,9 +142,9 @@ class SignalWindow:
             case Signal.SM_ACTIVITY:
                 return span.sm_activity(role, part)
             case Signal.TTFT:
-                return span.ttft_s(self._settings.quantile)
+                return span.ttft_s(self._settings.quantile)[0]
             case Signal.TBT:
-                return span.tbt_s(self._settings.quantile)
+                return span.tbt_s(self._settings.quantile)[0]
             case Signal.QUEUE_LENGTH:
                 return float(self._samples[-1].counters.roles[role].waiting)
             case Signal.KV_USAGE:

@@ -16,7 +16,9 @@ from heteroscale.sim.signals import kv_usage
 
 #: States an interval is counted in; a terminated instance is in no count.
 _STATES = tuple(state for state in InstanceState if state is not InstanceState.TERMINATED)
-_QUANTILES = ((50, 0.5), (90, 0.9), (99, 0.99))
+_QUANTILES = (0.5, 0.9, 0.99)
+_TTFT = ("ttft_p50_s", "ttft_p90_s", "ttft_p99_s")
+_TBT = ("tbt_p50_s", "tbt_p90_s", "tbt_p99_s")
 
 
 class TimelineRecorder:
@@ -93,9 +95,7 @@ def _figures(span: Span, sample: Sample) -> dict[str, float | None]:
         figures[f"{part}_utilization"] = span.utilization(RoleIndex.PREFILL, part)
         figures[f"{part}_sm_activity"] = span.sm_activity(RoleIndex.PREFILL, part)
     figures["kv_usage"] = kv_usage(sample)
-    for percent, quantile in _QUANTILES:
-        figures[f"ttft_p{percent}_s"] = span.ttft_s(quantile)
-    for percent, quantile in _QUANTILES:
-        figures[f"tbt_p{percent}_s"] = span.tbt_s(quantile)
+    figures |= zip(_TTFT, span.ttft_s(*_QUANTILES), strict=True)
+    figures |= zip(_TBT, span.tbt_s(*_QUANTILES), strict=True)
     figures["slo_attainment"] = attained / ended if ended else None
     return figures
