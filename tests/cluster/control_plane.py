@@ -51,10 +51,11 @@ class ControlPlane:
             timeout=30.0,
         )
 
-    def kubeconfig_of(self, user: str, token: str) -> Path:
+    def kubeconfig_of(self, user: str, token: str, namespace: str = "default") -> Path:
         """Return a file with the way in of somebody else than the admin."""
         path = self.folder / f"kubeconfig-{user}"
-        path.write_text(yaml.safe_dump(_kubeconfig(self, user, token)), encoding="utf-8")
+        config = _kubeconfig(self, user, token, namespace)
+        path.write_text(yaml.safe_dump(config), encoding="utf-8")
         return path
 
 
@@ -118,15 +119,18 @@ def _write_files(plane: ControlPlane) -> None:
     plane.kubeconfig.write_text(yaml.safe_dump(config), encoding="utf-8")
 
 
-def _kubeconfig(plane: ControlPlane, user: str, token: str) -> dict[str, object]:
+def _kubeconfig(
+    plane: ControlPlane, user: str, token: str, namespace: str = "default"
+) -> dict[str, object]:
     certificate = str(plane.folder / "certs" / "apiserver.crt")
     cluster = {"server": plane.url, "certificate-authority": certificate}
+    context = {"cluster": "test", "user": user, "namespace": namespace}
     return {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "test", "cluster": cluster}],
         "users": [{"name": user, "user": {"token": token}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
+        "contexts": [{"name": "test", "context": context}],
         "current-context": "test",
     }
 

@@ -162,7 +162,9 @@ window_s: 5
 """
 
 
-def written(folder: Path, plane: ControlPlane, prometheus: str) -> Files:
+def written(
+    folder: Path, plane: ControlPlane, prometheus: str, kubeconfig: Path | None = None
+) -> Files:
     for name, text in (
         ("services", SERVICES),
         ("cluster", CLUSTER),
@@ -174,7 +176,7 @@ def written(folder: Path, plane: ControlPlane, prometheus: str) -> Files:
         metrics=folder / "metrics.yaml",
         cluster=folder / "cluster.yaml",
         state=folder / "state",
-        kubeconfig=plane.kubeconfig,
+        kubeconfig=kubeconfig or plane.kubeconfig,
     )
 
 

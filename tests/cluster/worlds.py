@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -86,6 +87,7 @@ def in_place(
     plane: ControlPlane,
     *workloads: WorkloadSection,
     may_change_s: Callable[[], float] = lambda: math.inf,
+    kubeconfig: Path | None = None,
 ) -> Iterator[InPlaceSubcluster]:
     """Watch and scale workloads of a running cluster."""
     file = ClusterFile(
@@ -95,7 +97,8 @@ def in_place(
         nodes=ClusterNodesSection(),
     )
     clock = WallClock()
-    api = ApiServer(clock, kubeconfig=plane.kubeconfig, may_change_s=may_change_s)
+    way_in = kubeconfig or plane.kubeconfig
+    api = ApiServer(clock, kubeconfig=way_in, may_change_s=may_change_s)
     subcluster = InPlaceSubcluster(file, api, clock)
     try:
         assert subcluster.wait_until_filled(PATIENCE_S)

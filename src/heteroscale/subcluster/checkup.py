@@ -63,6 +63,7 @@ def _allowed(api: ApiServer, permission: Permission, verb: str) -> bool:
         "resource": resource,
         "subresource": part,
         "namespace": permission.namespace,
+        "name": permission.name,
         "verb": verb,
     }
     review = {
@@ -80,6 +81,7 @@ def _not_permitted(where: str, permission: Permission, verbs: tuple[str, ...]) -
     place = f"in namespace {permission.namespace}" if permission.namespace else "in the cluster"
     shown = ", ".join(f'"{verb}"' for verb in verbs)
     rule = f'{{apiGroups: ["{permission.group}"], resources: ["{permission.resource}"],'
+    rule += f' resourceNames: ["{permission.name}"],' if permission.name else ""
     return Finding(
         where=where,
         what=f"we may not {' or '.join(verbs)} {permission.resource} {place}",

@@ -21,19 +21,25 @@ class Permission:
     #: "" = of the whole cluster
     namespace: str
     verbs: tuple[str, ...]
+    #: of the only object it is for; "" = all
+    name: str = ""
 
 
 def needed(file: ClusterFile, lease_namespace: str) -> Iterator[Permission]:
     """Yield everything that is asked of the API server, each resource and namespace once."""
-    yield Permission(group="", resource="nodes", namespace="", verbs=("list", "watch"))
-    yield Permission(
-        group="coordination.k8s.io",
-        resource="leases",
-        namespace=lease_namespace,
-        verbs=("get", "create", "update"),
-    )
+    verbs: tuple[str, ...] = ("list", "watch")
+    yield Permission(group="", resource="nodes", namespace="", verbs=verbs)
+    # Nothing that is still to be made has a name that RBAC could look at.
+    for verbs, name in ((("create",), ""), (("get", "update"), file.lease.name)):
+        yield Permission(
+            group="coordination.k8s.io",
+            resource="leases",
+            namespace=lease_namespace,
+            verbs=verbs,
+            name=name,
+        )
     for namespace in sorted({one.namespace for one in file.workloads}):
-        verbs: tuple[str, ...] = ("get", "list", "watch", "patch")
+        verbs = ("get", "list", "watch", "patch")
         yield Permission(group="", resource="pods", namespace=namespace, verbs=verbs)
         for writer in WRITER_KINDS:
             verbs = ("list",)
