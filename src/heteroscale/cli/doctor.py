@@ -8,15 +8,11 @@ from typing import Annotated
 
 import typer
 
-from heteroscale.adapters.prometheus_checkup import metrics_findings
 from heteroscale.adapters.wall_clock import WallClock
 from heteroscale.cli.errors import EXIT_FAILED
 from heteroscale.cli.logs import LogFormat, begin_logging
 from heteroscale.cli.root import app
 from heteroscale.config.metrics import load_metrics
-from heteroscale.controller import load_files
-from heteroscale.subcluster.api_server import ApiServer
-from heteroscale.subcluster.checkup import cluster_findings
 
 
 @app.command()
@@ -30,6 +26,12 @@ def doctor(
     ] = None,
 ) -> None:
     """Look for what the cluster and Prometheus lack, changing nothing; exit 1 if anything is."""
+    # The way to a cluster is an extra, which no other command waits for or needs.
+    from heteroscale.adapters.prometheus_checkup import metrics_findings  # noqa: PLC0415
+    from heteroscale.controller import load_files  # noqa: PLC0415
+    from heteroscale.subcluster.api_server import ApiServer  # noqa: PLC0415
+    from heteroscale.subcluster.checkup import cluster_findings  # noqa: PLC0415
+
     begin_logging(LogFormat.TEXT)
     fleet, workloads = load_files(services, cluster)
     signals = load_metrics(metrics)

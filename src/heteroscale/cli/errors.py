@@ -23,6 +23,8 @@ EXIT_CONFIG = 2
 #: 128 + SIGINT and 128 + SIGTERM, as shells count
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+#: what the extra `kubernetes` brings
+_EXTRA = ("httpx2", "lightkube")
 
 
 class Terminated(KeyboardInterrupt):
@@ -54,6 +56,11 @@ def exit_on_error() -> Iterator[None]:
     except HeteroScaleError as error:
         print(f"heteroscale: {error}", file=sys.stderr)
         raise Exit(EXIT_FAILED) from None
+    except ModuleNotFoundError as missing:
+        if missing.name not in _EXTRA:
+            raise
+        print("heteroscale: needs an extra: pip install 'heteroscale[kubernetes]'", file=sys.stderr)
+        raise Exit(EXIT_CONFIG) from None
     except OSError as error:
         _tell(error)
         raise Exit(EXIT_FAILED) from None

@@ -16,7 +16,6 @@ from heteroscale.adapters.listener import Page, listening
 from heteroscale.adapters.wall_clock import WallClock
 from heteroscale.cli.logs import LogFormat, begin_logging
 from heteroscale.cli.root import app
-from heteroscale.controller import Files, controller
 from heteroscale.errors import ConfigError, Problem
 
 _LAST_PORT = 65535
@@ -54,6 +53,9 @@ def run(
     ] = None,
 ) -> None:
     """Scale the workloads of a Kubernetes cluster, tick after tick, until it is stopped."""
+    # The way to a cluster is an extra, which no other command waits for or needs.
+    from heteroscale.controller import Files, controller  # noqa: PLC0415
+
     begin_logging(log)
     stop = Event()
     for wanted in (signal.SIGTERM, signal.SIGINT):

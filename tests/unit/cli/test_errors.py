@@ -21,6 +21,26 @@ def test_output_that_cannot_be_written_is_one_line() -> None:
     assert done.stderr.decode() == "heteroscale: standard output: No space left on device\n"
 
 
+FILES = ["--services", "s.yaml", "--metrics", "m.yaml", "--cluster", "c.yaml"]
+NEEDED = "heteroscale: needs an extra: pip install 'heteroscale[kubernetes]'\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        pytest.param(["--help"], 0, "", id="the help page needs none"),
+        pytest.param(["run", *FILES], 2, NEEDED, id="run says which"),
+        pytest.param(["doctor", *FILES], 2, NEEDED, id="so does doctor"),
+    ],
+)
+def test_without_the_extra_everything_else_works(words: list[str], code: int, told: str) -> None:
+    without = "import sys; sys.modules.update(lightkube=None, httpx2=None)"
+    script = f"{without}; from heteroscale.cli import main; main({words})"
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (code, told)
+
+
 def test_a_journal_without_a_record_is_no_good_journal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
