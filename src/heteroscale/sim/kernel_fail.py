@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from heteroscale.sim.kernel_bundles import add_transfer
-from heteroscale.sim.kernel_links import kv_bytes, leave_uplinks
+from heteroscale.sim.kernel_links import kv_bytes, leave_uplinks, speed_up
 from heteroscale.sim.kernel_measure import write_log
 from heteroscale.sim.kernel_memory import more_log
 from heteroscale.sim.kernel_prefill import wait_for_prefill
@@ -131,12 +131,15 @@ def _take_sending(state: State, handle: int, side: int) -> list[int]:
     slots = state.slots
     now = state.scalars[G_NOW]
     mine = (slots[:, R_BUNDLE] != NONE) & (slots[:, side] == handle)
-    taken: list[int] = np.flatnonzero(mine).tolist()
-    for slot in taken:
-        bundle = slots[slot, R_BUNDLE]
-        slots[slot, R_BUNDLE] = NONE
+    leaving = slots[mine, R_BUNDLE]
+    slots[mine, R_BUNDLE] = NONE
+    # Thousands may be under way: each bundle's heap is made anew once, not once a transfer.
+    for bundle, count in zip(*np.unique(leaving, return_counts=True), strict=True):
         state.bundles[bundle, B_ROOT] = NONE
         for other in np.flatnonzero(slots[:, R_BUNDLE] == bundle).tolist():
             add_transfer(state, bundle, other)
         leave_uplinks(state, bundle, now)
+        for _ in range(count - 1):
+            speed_up(state, bundle, now)
+    taken: list[int] = np.flatnonzero(mine).tolist()
     return taken

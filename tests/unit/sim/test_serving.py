@@ -428,10 +428,12 @@ def test_misuse_is_named() -> None:
 
 DIGEST = """
 import hashlib
-from tests.unit.sim.test_kernel_twin import seeded_day
+from tests.unit.sim.test_kernel_twin import CROWDED, seeded_day
 from heteroscale.sim.jit import COMPILED
-both = seeded_day(2, 300, 12.0)
-print(COMPILED, hashlib.sha256(both.kernel.event_log().tobytes()).hexdigest())
+logs = hashlib.sha256()
+for both in (seeded_day(2, 300, 12.0), seeded_day(12, 300, 25.0, CROWDED)):
+    logs.update(both.kernel.event_log().tobytes())
+print(COMPILED, logs.hexdigest())
 """
 
 
