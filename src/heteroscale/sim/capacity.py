@@ -20,26 +20,39 @@ def prefill_capacity_rps(
     token_budget: int,
     *,
     chunked: bool = False,
+    cached_permille: int = 0,
 ) -> float:
     """Return the requests/s above which a backlogged instance's queue grows without end.
 
     It packs the requests in order as a backlogged instance does: into batches of at most
     `token_budget` tokens, a longer request alone; `chunked`: into batches of exactly so many.
+
+    Args:
+        speed: of the instance.
+        input_tokens: of each request.
+        token_budget: tokens that one batch computes.
+        chunked: whether prompts are cut.
+        cached_permille: the share of every prompt that is cached and not computed.
     """
     lengths = input_tokens[:_SAMPLE].tolist()
     time_ps = batch = 0
     for length in lengths:
+        # At least one token is computed.
+        cached = min(length * cached_permille // 1000, length - 1)
+        computed = length - cached
         if chunked:
             # The terms of a prompt's chunks add up to those of the prompt.
-            time_ps += speed.prefill_base_ps * ((batch + length - 1) // token_budget)
-            batch = (batch + length - 1) % token_budget + 1
-        elif batch and batch + length > token_budget:
+            time_ps += speed.prefill_base_ps * ((batch + computed - 1) // token_budget)
+            batch = (batch + computed - 1) % token_budget + 1
+        elif batch and batch + computed > token_budget:
             time_ps += speed.prefill_base_ps
-            batch = length
+            batch = computed
         else:
-            batch += length
+            batch += computed
         time_ps += (
-            speed.prefill_per_token_ps * length + speed.prefill_per_token2_ps * length * length
+            speed.prefill_per_request_ps
+            + speed.prefill_per_token_ps * computed
+            + speed.prefill_per_token2_ps * (length * length - cached * cached)
         )
     time_ps += speed.prefill_base_ps
     return len(lengths) * PS_PER_S / time_ps

@@ -25,7 +25,7 @@ from heteroscale.sim.result import Search
 from heteroscale.sim.run import Run
 from heteroscale.sim.stages import unit_shares
 from heteroscale.sim.traffic import arrivals_of
-from heteroscale.sim.world import build_world, settings_of, stage_speeds
+from heteroscale.sim.world import build_world, serving_options, settings_of, stage_speeds
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk, ArrivalSource, in_one
 
 #: a fixed fleet serves this long before it is compared, so that it is neither empty nor flooded
@@ -273,6 +273,7 @@ def needed_instances(
     The load is that of one interval of the timeline: an average over hours hides a burst.
     """
     prefill, decode = stage_speeds(scenario, model)
+    options = serving_options(scenario)
     interval_s = scenario.timeline_interval_s
     needs = []
     for span in hours:
@@ -281,7 +282,8 @@ def needed_instances(
             prefill,
             of_prefill.input_tokens,
             scenario.own.serving.prefill_token_budget,
-            chunked=scenario.own.serving.chunked_prefill,
+            chunked=options.chunked_prefill,
+            cached_permille=options.cached_permille,
         )
         of_decode = _busiest_interval(span.requests, span.requests.output_tokens, interval_s)
         decode_rps = decode_capacity_rps(

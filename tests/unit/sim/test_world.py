@@ -292,6 +292,27 @@ def test_prefill_capacity_in_chunks(lengths: list[int], time_ps: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("chunked", "batches"),
+    [
+        pytest.param(False, 2, id="what is computed of both exceeds the budget"),
+        pytest.param(True, 2, id="the last token goes into another"),
+    ],
+)
+def test_prefill_capacity_of_prompts_cached_in_part(chunked: bool, batches: int) -> None:
+    # Of 8 tokens 5 are cached, of 2 one, for one of them is computed.
+    speed = dataclasses.replace(SPEED, prefill_per_request_ps=7)
+    lengths = np.array([8, 2], np.int32)
+    found = prefill_capacity_rps(speed, lengths, 3, chunked=chunked, cached_permille=699)
+    time_ps = 100 * batches + 2 * 7 + 10 * (3 + 1) + (64 - 25) + (4 - 1)
+    assert found == pytest.approx(2 * PS_PER_S / time_ps)
+
+
+def test_a_prompt_computes_a_token_whatever_is_cached() -> None:
+    found = prefill_capacity_rps(SPEED, np.array([4], np.int32), 8, cached_permille=1000)
+    assert found == pytest.approx(PS_PER_S / (100 + 10 + 16 - 9))
+
+
+@pytest.mark.parametrize(
     ("max_batch", "kv_tokens", "step_ps", "batch"),
     [
         pytest.param(4, 1_000_000, 10**9, 4.0, id="the batch is full"),
