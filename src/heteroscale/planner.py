@@ -274,25 +274,22 @@ def _make_way(
     fleet: FleetSpec,
 ) -> None:
     """Remember who gives way to whom from the next tick on, and say why."""
-    ways = {case.spec.name: case.state.given_way for case in cases if case.state.given_way}
     givers = [case for case in cases if case.spec.gives_way]
-    if not ways and not (placement.no_fits and givers):
+    if not (placement.no_fits and givers) and not any(case.state.given_way for case in givers):
         return
-    wanted = {case.spec.name: case.decision.capacity for case in cases}
-    lacks = lacks_of(placement.no_fits, {case.spec.name: case.spec for case in cases}, wanted)
-    made = make_way(
-        lacks,
-        [
-            Giver(
-                spec=case.spec,
-                snapshot=case.snapshot,
-                ratio=case.decision.ratio,
-                most=ways[case.spec.name].most if case.spec.name in ways else {},
-            )
-            for case in givers
-        ],
-        Cycle(requests=requests, wanted=wanted, snapshot=snapshot, fleet=fleet),
+    cycle = Cycle(
+        requests=requests,
+        no_fits=placement.no_fits,
+        wanted={case.spec.name: case.decision.capacity for case in cases},
+        snapshot=snapshot,
+        fleet=fleet,
     )
+    lacks = lacks_of(cycle.no_fits, {case.spec.name: case.spec for case in cases}, cycle.wanted)
+    asked = [
+        Giver.of(case.spec, case.snapshot, case.decision.ratio, case.state.given_way)
+        for case in givers
+    ]
+    made = make_way(lacks, asked, cycle)
     for case in cases:
         name = case.spec.name
         given = made.concessions.get(name)

@@ -73,6 +73,18 @@ class Lack:
     #: leaf role → capacity units, each ≥ 1
     missing: Mapping[str, int]
 
+    def competes(self, other: ServiceSpec) -> bool:
+        """Return whether another service runs on any accelerator that would help."""
+        wanted = {
+            option.type
+            for leaf in self.spec.group.leaves()
+            if leaf.path in self.missing
+            for option in leaf.accelerators
+        }
+        return any(
+            option.type in wanted for leaf in other.group.leaves() for option in leaf.accelerators
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concession:

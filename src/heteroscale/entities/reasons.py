@@ -67,6 +67,7 @@ class ReasonCode(StrEnum):
     WAY_ENDED = "way_ended"
     WAY_MADE = "way_made"
     WAY_COMING = "way_coming"
+    WAY_QUEUED = "way_queued"
     WAY_NONE = "way_none"
     # lifecycle
     ADOPTED = "adopted"
@@ -177,6 +178,8 @@ TEXTS: dict[ReasonCode, str] = {
     " {givers} give way",
     ReasonCode.WAY_COMING: "{missing} of its {essential} essential units of {role} are lacking:"
     " room is being made for them",
+    ReasonCode.WAY_QUEUED: "{missing} of its {essential} essential units of {role} are lacking:"
+    " too many that are placed before it wait for the same accelerators",
     ReasonCode.WAY_NONE: "{missing} of its {essential} essential units of {role} are lacking, and"
     " no service of lower priority that may give way would make room for them",
     ReasonCode.ADOPTED: "someone set {role} from {before} to {after} replicas: taken as it is,"

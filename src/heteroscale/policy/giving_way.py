@@ -71,22 +71,9 @@ def after_lacks(
         way = GivenWay(to=concession.to, most=concession.most, until_s=until_s)
     elif way is None:
         return state
-    elif any(lack.spec.priority > spec.priority and competes(spec, lack) for lack in lacks):
+    elif any(lack.spec.priority > spec.priority and lack.competes(spec) for lack in lacks):
         way = replace(way, until_s=until_s)
     else:
         # A later end was set by a clock that was set back since.
         way = replace(way, until_s=min(way.until_s, until_s))
     return replace(state, given_way=way)
-
-
-def competes(spec: ServiceSpec, lack: Lack) -> bool:
-    """Return whether a service runs on any accelerator that would help another."""
-    wanted = {
-        option.type
-        for leaf in lack.spec.group.leaves()
-        if leaf.path in lack.missing
-        for option in leaf.accelerators
-    }
-    return any(
-        option.type in wanted for leaf in spec.group.leaves() for option in leaf.accelerators
-    )

@@ -26,12 +26,14 @@ from heteroscale.entities.placement import (
 from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.service import UNIT_SLACK, FleetSpec, Mode, RolePath, ServiceSpec
 from heteroscale.entities.snapshot import SUPPLY_STATES, InstanceState, ServiceSnapshot, Snapshot
+from heteroscale.entities.state import GivenWay
 from heteroscale.prescheduler.cycle import closed_groups, place_all
 
-#: In one tick room is made for so many services; the next ones have theirs in the next.
-RECEIVERS_MAX = 4
+#: Behind more services that wait for the same accelerators nothing is tried: a trial costs what
+#: placing all of them does, and what is freed would be theirs first.
+AHEAD_MAX = 3
 #: So many givers of one are looked at again, whether they could be spared.
-SPARED_MAX = 8
+SPARED_MAX = 4
 _COUNTED = SUPPLY_STATES | {InstanceState.PENDING}
 
 
@@ -46,12 +48,25 @@ class Giver:
     #: leaf role → most capacity units it was left already; absent = no limit
     most: Mapping[RolePath, int] = field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls,
+        spec: ServiceSpec,
+        snapshot: ServiceSnapshot,
+        ratio: Mapping[RolePath, int],
+        way: GivenWay | None,
+    ) -> Giver:
+        """Return a giver with the limit it has; None = it has none."""
+        most = {} if way is None else way.most
+        return cls(spec=spec, snapshot=snapshot, ratio=ratio, most=most)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cycle:
     """The cycle of this tick, in which some found no place."""
 
     requests: Sequence[PlacementRequest]
+    no_fits: Sequence[NoFit]
     #: service → leaf role → capacity units decided
     wanted: Mapping[str, Mapping[RolePath, int]]
     snapshot: Snapshot
@@ -118,8 +133,12 @@ def make_way(lacks: Sequence[Lack], givers: Sequence[Giver], cycle: Cycle) -> Wa
     """
     concessions: dict[str, Concession] = {}
     reasons: dict[str, tuple[Reason, ...]] = {}
-    for lack in lacks[:RECEIVERS_MAX]:
-        trial = _Trial(lack, givers, cycle)
+    for lack in lacks:
+        waiting = _waiting(lack, cycle)
+        if len(waiting) > AHEAD_MAX + 1:
+            reasons[lack.spec.name] = _told(lack, ReasonCode.WAY_QUEUED)
+            continue
+        trial = _Trial(lack, givers, waiting, cycle)
         found = _steps_for(lack, givers, trial)
         givers = [_after(giver, found) for giver in givers]
         kept = {step.giver.spec.name: step for step in found}
@@ -137,12 +156,15 @@ def _after(giver: Giver, steps: Iterable[_Step]) -> Giver:
 
 
 def _explained(lack: Lack, givers: Sequence[ServiceSpec], trial: _Trial) -> tuple[Reason, ...]:
-    told = ", ".join(f"{spec.name} (priority {spec.priority})" for spec in givers)
+    if givers:
+        named = ", ".join(f"{spec.name} (priority {spec.priority})" for spec in givers)
+        return _told(lack, ReasonCode.WAY_MADE, givers=named)
+    code = ReasonCode.WAY_NONE if trial.lacking(()) else ReasonCode.WAY_COMING
+    return _told(lack, code)
+
+
+def _told(lack: Lack, code: ReasonCode, **more: str) -> tuple[Reason, ...]:
     essential = lack.spec.essential_units()
-    code = ReasonCode.WAY_MADE
-    if not givers:
-        code = ReasonCode.WAY_NONE if trial.lacking(()) else ReasonCode.WAY_COMING
-    more = {"givers": told} if givers else {}
     return tuple(
         Reason(
             step=Step.PLACE,
@@ -153,22 +175,41 @@ def _explained(lack: Lack, givers: Sequence[ServiceSpec], trial: _Trial) -> tupl
     )
 
 
+def _waiting(lack: Lack, cycle: Cycle) -> list[PlacementRequest]:
+    """Return who takes what is freed, as far as it goes: those before it in the cycle, and itself.
+
+    What found all of its place in this tick holds it in the next.
+    """
+    unplaced = {no_fit.service for no_fit in cycle.no_fits}
+    order = (-lack.spec.priority, lack.spec.name)
+    return [
+        replace(one, remove={})
+        for one in cycle.requests
+        if one.spec.name in unplaced
+        and one.spec.mode is Mode.ENFORCE
+        and (-one.spec.priority, one.spec.name) <= order
+        and lack.competes(one.spec)
+    ]
+
+
 class _Trial:
     """The cycle, asked what would still be lacking if some had given up more."""
 
-    def __init__(self, lack: Lack, givers: Sequence[Giver], cycle: Cycle) -> None:
-        self._lack, self._givers, self._cycle = lack, givers, cycle
-        # Whoever comes later in the cycle takes nothing away.
-        self._requests = [
-            replace(one, remove={})
-            for one in cycle.requests
-            if one.spec.mode is Mode.ENFORCE and one.spec.priority >= lack.spec.priority
-        ]
+    def __init__(
+        self,
+        lack: Lack,
+        givers: Sequence[Giver],
+        requests: Sequence[PlacementRequest],
+        cycle: Cycle,
+    ) -> None:
+        self._lack, self._givers = lack, givers
+        self._requests, self._cycle = requests, cycle
         self._known: dict[frozenset[str], int] = {}
 
     def lacking(self, steps: Sequence[_Step]) -> int:
         """Return the essential units that would still find no place."""
-        gone = frozenset(uid for giver in self._givers for uid in self._gone(_after(giver, steps)))
+        limited = [one for giver in self._givers if (one := _after(giver, steps)).most]
+        gone = self._gone(limited)
         if gone not in self._known:
             self._known[gone] = self._placed_without(gone)
         return self._known[gone]
@@ -191,24 +232,29 @@ class _Trial:
         left = lacks_of(own, {spec.name: spec}, self._cycle.wanted)
         return sum(units for lack in left for units in lack.missing.values())
 
-    def _gone(self, giver: Giver) -> tuple[str, ...]:
-        """Return what of a giver leaves, to keep no more than it may."""
-        if not giver.most:
-            return ()
-        has = _units(giver)
-        removal = PlacementRequest(
-            spec=giver.spec,
-            snapshot=giver.snapshot,
-            remove={role: has[role] - most for role, most in giver.most.items()},
-            ratio=giver.ratio,
-            closed=closed_groups(giver.snapshot, self._cycle.snapshot.unreachable, ()),
-        )
-        made = self._cycle.place([removal], self._cycle.snapshot.services)
+    def _gone(self, givers: Sequence[Giver]) -> frozenset[str]:
+        """Return what of the givers leaves, or has left rotation, to keep no more than they may."""
+        removals = []
+        for giver in givers:
+            has = _units(giver)
+            removals.append(
+                PlacementRequest(
+                    spec=giver.spec,
+                    snapshot=giver.snapshot,
+                    remove={role: has[role] - most for role, most in giver.most.items()},
+                    ratio=giver.ratio,
+                    closed=closed_groups(giver.snapshot, self._cycle.snapshot.unreachable, ()),
+                )
+            )
+        made = self._cycle.place(removals, self._cycle.snapshot.services)
         leaving = [uid for release in made.releases for uid in release.uids]
         withdrawn = [
-            one.uid for one in giver.snapshot.instances if one.state is InstanceState.WITHDRAWN
+            one.uid
+            for giver in givers
+            for one in giver.snapshot.instances
+            if one.state is InstanceState.WITHDRAWN
         ]
-        return (*leaving, *withdrawn)
+        return frozenset((*leaving, *withdrawn))
 
 
 def _steps_for(lack: Lack, givers: Sequence[Giver], trial: _Trial) -> list[_Step]:
@@ -216,7 +262,7 @@ def _steps_for(lack: Lack, givers: Sequence[Giver], trial: _Trial) -> list[_Step
     steps = [
         step
         for giver in givers
-        if giver.spec.priority < lack.spec.priority
+        if giver.spec.priority < lack.spec.priority and lack.competes(giver.spec)
         for step in _steps(giver)
     ]
     if not steps:

@@ -73,6 +73,10 @@ def fleet(
             )
             for spec, units in asking
         ],
+        no_fits=[
+            NoFit(service=spec.name, missing=dict.fromkeys(("prefill", "decode"), units), causes={})
+            for spec, units in asking
+        ],
         wanted={
             spec.name: dict.fromkeys(
                 ("prefill", "decode"), units + len(services[spec.name].instances) // 2
@@ -188,7 +192,8 @@ def test_whose_nodes_are_elsewhere_is_spared() -> None:
         spec=bound, snapshot=replace(seen, group_roles=roles), add={"prefill": 1}
     )
     wanted = {"chat": {"prefill": 1, "decode": 1}}
-    cycle = replace(cycle, requests=[asking], wanted=wanted)
+    no_fits = [NoFit(service="chat", missing={"prefill": 1}, causes={})]
+    cycle = replace(cycle, requests=[asking], no_fits=no_fits, wanted=wanted)
     missing = Lack(spec=bound, missing={"prefill": 1})
     made = make_way([missing], [giver(BATCH, cycle), giver(CODE, cycle)], cycle)
     assert kept(made) == {"code": ("chat", 2, 2)}
@@ -247,3 +252,16 @@ def test_partners_go_along_in_the_ratio_and_stop_at_their_own_floor() -> None:
     cycle = fleet(11, {"batch": placed}, (CHAT, 2))
     made = make_way([lack(CHAT, 2)], [giver(spec, cycle)], cycle)
     assert kept(made) == {"batch": ("chat", 3, 1)}
+
+
+def test_behind_too_many_that_wait_for_the_same_nothing_is_tried() -> None:
+    held = {"batch": seat(BATCH, 4, first=0)}
+    ahead = [build_tier(f"n{number}", 90, essential=1) for number in range(4)]
+    cycle = fleet(8, held, *((spec, 1) for spec in ahead), (CHAT, 1))
+    made = make_way([lack(CHAT, 1)], [giver(BATCH, cycle)], cycle)
+    assert made.concessions == {}
+    assert [describe(reason) for reason in made.reasons["chat"]] == [
+        f"1 of its 4 essential units of {role} are lacking: too many that are placed before it"
+        " wait for the same accelerators"
+        for role in ("decode", "prefill")
+    ]
