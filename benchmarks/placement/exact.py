@@ -26,6 +26,7 @@ from heteroscale.prescheduler.objective import (
     USED,
     WIDER,
     size_of,
+    stood_in,
 )
 from heteroscale.prescheduler.problem import Block, Placed, Problem, Request, need_of
 from heteroscale.prescheduler.slots import slots_of
@@ -191,8 +192,9 @@ def _replicas(
             for cell in inside.get(option.type, ()):
                 found, size = problem.cells[cell], size_of(option)
                 each = USED + SCARCE * max(0, found.scarcity - need_class)
-                each += COMPATIBLE * (which > 0) + WIDER * wider + PRICE * found.price
-                variable = program.variable(size * each, slots_of(found, size))
+                each += WIDER * wider + PRICE * found.price
+                total = size * each + COMPATIBLE * stood_in(need, which)
+                variable = program.variable(total, slots_of(found, size))
                 replicas[cell, at, which] = variable
                 cover[variable] = option.capacity
         program.row(cover, 0.0, _INFINITE)

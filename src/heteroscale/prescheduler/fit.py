@@ -162,10 +162,10 @@ class _Trial:
         cost = 0.0
         for cell, _, way, replicas in self._taken:
             own = self._cells[cell]
+            cost += COMPATIBLE * replicas * way.stood_in
             cost += (replicas * way.size) * (
                 USED
                 + SCARCE * max(0, own.scarcity - form.scarcity)
-                + COMPATIBLE * (way.index > 0)
                 + WIDER * wider
                 + PRICE * own.price
             )

@@ -10,7 +10,7 @@ import numpy as np
 from heteroscale.entities.placement import Scarcity
 from heteroscale.entities.service import AcceleratorOption, RolePath
 from heteroscale.prescheduler.domains import NOWHERE, Ints, Level
-from heteroscale.prescheduler.objective import PRICE, USED, size_of
+from heteroscale.prescheduler.objective import PRICE, USED, size_of, stood_in
 from heteroscale.prescheduler.problem import Narrow, Problem, Request, need_of
 from heteroscale.prescheduler.slots import Kind, Slots
 
@@ -24,6 +24,8 @@ class Way:
     kind: Kind
     place: int
     size: int
+    #: GPUs of the preferred accelerator that one instance stands in for
+    stood_in: float
 
 
 @dataclass(slots=True)
@@ -96,7 +98,7 @@ def form_of(problem: Problem, index: int, slots: Slots, prices: Mapping[str, flo
     request = problem.requests[index]
     ways = [
         [
-            Way(option, i, kind, slots.places[kind], kind[1])
+            Way(option, i, kind, slots.places[kind], kind[1], stood_in(need, i))
             for i, option in enumerate(need.options)
             for kind in [(option.type, size_of(option))]
         ]

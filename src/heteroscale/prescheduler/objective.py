@@ -2,7 +2,7 @@
 
     worth = Σ weight × GPUs of a step × steps
           − 0.05 × GPUs × classes scarcer than needed
-          − 0.05 × GPUs on an accelerator that is not the preferred one
+          − 0.05 × GPUs of the preferred accelerator that another one stands in for
           − 0.05 × GPUs × levels wider than the affinity asks for
           − 0.02 × GPUs used
           − 0.01 × price × GPUs used
@@ -17,11 +17,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from heteroscale.entities.service import UNIT_SLACK, AcceleratorOption
-from heteroscale.prescheduler.problem import Block, Cell, Placed, Problem, Request, need_of
+from heteroscale.prescheduler.problem import (
+    Block,
+    Cell,
+    Need,
+    Placed,
+    Problem,
+    Request,
+    need_of,
+)
 
 #: per GPU and class above need: a scarce GPU is given up for 1/20 of what it serves
 SCARCE = 0.05
-#: per GPU that is not on the role's preferred accelerator
+#: per GPU of the role's preferred accelerator that others stand in for: more than those could be
+#: cheaper by their number, so the preferred are taken first
 COMPATIBLE = 0.05
 #: per GPU and level by which a group is wider than its affinity asks for
 WIDER = 0.05
@@ -120,13 +129,17 @@ def cost(problem: Problem, placed: Placed) -> float:
         option = request.needs[block.need].options[block.option]
         gpus = block.replicas * size_of(option)
         total += gpus * (
-            USED
-            + SCARCE * max(0, cell.scarcity - need)
-            + COMPATIBLE * (block.option > 0)
-            + WIDER * wider
-            + PRICE * cell.price
+            USED + SCARCE * max(0, cell.scarcity - need) + WIDER * wider + PRICE * cell.price
         )
+        total += COMPATIBLE * block.replicas * stood_in(request.needs[block.need], block.option)
     return total
+
+
+def stood_in(need: Need, option: int) -> float:
+    """Return the preferred GPUs that one instance of an option stands in for; 0 if it is that."""
+    if option == 0:
+        return 0.0
+    return need.options[option].capacity * size_of(need.options[0])
 
 
 def faults(problem: Problem, solution: Sequence[Placed]) -> list[str]:

@@ -6,7 +6,14 @@ import pytest
 
 from heteroscale.entities.placement import Scarcity
 from heteroscale.entities.service import AcceleratorOption
-from heteroscale.prescheduler.objective import broken_nodes, faults, worth
+from heteroscale.prescheduler.objective import (
+    COMPATIBLE,
+    USED,
+    broken_nodes,
+    faults,
+    stood_in,
+    worth,
+)
 from heteroscale.prescheduler.problem import (
     Block,
     Cell,
@@ -77,9 +84,19 @@ def test_an_existing_group_opens_nothing_and_a_compatible_accelerator_costs() ->
     grown = replace(
         ONE, home=0, domain=A[:1], blocks=(BLOCKS[0], Block(cell=0, need=1, option=1, replicas=2))
     )
-    used = 32 * (0.02 + 0.05 + 0.03) + 16 * 0.05
+    # Two instances of half a unit stand in for one of eight GPUs.
+    used = 32 * (0.02 + 0.05 + 0.03) + 8 * 0.05
     assert worth(problem, (grown,)) == pytest.approx(48 - used)
     assert faults(problem, (grown,)) == []
+
+
+def test_a_faster_accelerator_is_not_taken_for_being_few() -> None:
+    fast = AcceleratorOption(type="H800", gpus=2, capacity=6.0)
+    need = Need(role="decode", units=6, options=(AcceleratorOption(type="H20", gpus=8), fast))
+    assert stood_in(need, 0) == 0.0
+    assert stood_in(need, 1) == 48.0
+    # Six units: 48 preferred GPUs, or two that stand in for as many.
+    assert 2 * USED + COMPATIBLE * stood_in(need, 1) > 48 * USED
 
 
 def test_a_wider_domain_within_the_allowance_costs_but_is_no_fault() -> None:
