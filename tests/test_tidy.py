@@ -69,7 +69,7 @@ WRONG_PHRASES = {
 #: whole words an identifier may not start with
 WRONG_STARTS = {"do": "the verb itself", "process": "the verb for the answer it gives"}
 #: identifiers that others chose
-NOT_OURS = {"LEADER_WORKER_SET", "do_GET", "do_POST"}
+NOT_OURS = {"LEADER_WORKER_SET", "do_GET", "do_POST", "do_PUT"}
 
 
 def relative(path: Path) -> str:

@@ -107,6 +107,8 @@ class Lease:
                 self.fault = self._try()
             except NotReached as error:
                 self.fault = str(error)
+            except Exception as error:  # noqa: BLE001 - whatever the answer was, try again
+                self.fault = f"{type(error).__name__}: {error}"
             self._stop.wait(self._duration_s * _PACE)
 
     def _try(self) -> str:

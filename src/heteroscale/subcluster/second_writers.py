@@ -186,6 +186,8 @@ class SecondWriters:
                 self.filled.set()
             except NotReached as error:
                 self.fault = str(error)
+            except Exception as error:  # noqa: BLE001 - whatever the answer was, look again
+                self.fault = f"{type(error).__name__}: {error}"
             self._stop.wait(_PACE_S if self.filled.is_set() else _FIRST_PACE_S)
 
     def _listed(self, kind: WriterKind, namespace: str) -> tuple[KubeObject, ...]:
