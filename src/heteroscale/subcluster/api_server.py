@@ -7,12 +7,15 @@ whole objects as JSON, since kinds differ and most of each object is nobody's co
 from __future__ import annotations
 
 import math
+import socket
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from threading import Event
 from typing import Any
+from weakref import WeakSet
 
 import httpx2
 import msgspec
@@ -97,6 +100,8 @@ class ApiServer:
         self._limit_s = limit_s
         self._may_change_s = may_change_s
         self._closed = Event()
+        #: sockets of watches, gone when nobody reads them any more
+        self._watched: WeakSet[socket.socket] = WeakSet()
 
     def get(self, path: str) -> Reply:
         """Return one object."""
@@ -160,6 +165,10 @@ class ApiServer:
         timeout = httpx2.Timeout(_LIMIT_S, read=limit_s + _LIMIT_S)
         try:
             with self._http.stream("GET", path, params=params, timeout=timeout) as response:
+                stream = response.extensions["network_stream"].get_extra_info("socket")
+                self._watched.add(stream)
+                if self._closed.is_set():
+                    return
                 if response.status_code >= 300:
                     raise NotReached(f"{path}: HTTP {response.status_code}", sent=True)
                 for line in response.iter_lines():
@@ -170,8 +179,19 @@ class ApiServer:
         except (httpx2.HTTPError, httpx2.StreamError, msgspec.MsgspecError) as error:
             raise NotReached(f"{path}: {str(error) or type(error).__name__}", sent=True) from error
 
+    def interrupt(self) -> None:
+        """End every watch, and let whoever waits to ask again give up.
+
+        A socket that is closed while a thread reads from it may be another file by the time the
+        thread goes on: threads are ended first, and only then are connections closed.
+        """
+        self._closed.set()
+        for stream in tuple(self._watched):
+            with suppress(OSError):
+                socket.socket.shutdown(stream, socket.SHUT_RDWR)
+
     def close(self) -> None:
-        """Close the connections; whoever waits to ask again gives up."""
+        """Close the connections; nobody uses them any more."""
         self._closed.set()
         self._http.close()
 

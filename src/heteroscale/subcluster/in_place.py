@@ -146,6 +146,9 @@ class InPlaceSubcluster:
         """Stop watching and close every connection."""
         for one in self._lookouts():
             one.close()
+        self._api.interrupt()
+        for one in self._lookouts():
+            one.join()
         self._threads.shutdown()
         self._api.close()
 

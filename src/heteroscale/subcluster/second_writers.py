@@ -176,6 +176,10 @@ class SecondWriters:
         """Stop looking; the thread ends with its present request."""
         self._stop.set()
 
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join()
+
     def _run(self) -> None:
         while not self._stop.is_set():
             try:

@@ -79,6 +79,10 @@ class Watched:
         """Stop watching; the thread ends with its present request."""
         self._stop.set()
 
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join()
+
     def _run(self) -> None:
         pause_s = _PAUSE_S
         while not self._stop.is_set():
