@@ -15,6 +15,7 @@
 13. one service's shares in parts sum to the parts
 14. a scale-out of the anchor grows no partner beyond its share, unless a ratio changes
 15. a scale-out that was not applied is asked for again at the next tick
+16. what changes of a nested role goes to whole units of it, where no bound stops that
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ from heteroscale.entities.snapshot import (
 from heteroscale.entities.state import FeedbackState, ServiceState
 from heteroscale.policy.brake import brake
 from heteroscale.policy.coordinate import coordinate
-from heteroscale.policy.ratio import in_parts, round_down, round_up, slack
+from heteroscale.policy.ratio import families, in_parts, in_whole_units, round_down, slack
 from heteroscale.policy.sizing import Sized, size
 from tests.builders import (
     H20,
@@ -201,6 +202,12 @@ def run(
     return coordinate(spec, sized), sized, after
 
 
+def steps_of(spec: ServiceSpec) -> dict[str, int]:
+    """Return leaf role → instances in one whole unit of what it is a part of."""
+    found = families(spec.group, spec.policy.anchor)
+    return {path: step for family in found for path, step in family.items()}
+
+
 def kept(sized: Sized) -> dict[str, int]:
     """Return leaf role → capacity that changes nothing."""
     return {role: round_down(units) for role, units in sized.held.items()}
@@ -318,10 +325,13 @@ def test_5_and_6_at_unchanged_load_a_hold_is_reached_in_ratio_and_never_reverses
     ways = {change[anchor] > 0 for _, change in changes[1:] if change[anchor]}
     assert len(ways) <= 1
     weights = spec.group.weights(decision.ratio)
+    steps = steps_of(spec)
     for leaf in spec.group.leaves():
         exact = capacity[anchor] * weights[leaf.path] / weights[anchor]
         if leaf.min_replicas < capacity[leaf.path] < leaf.max_replicas:
-            assert abs(capacity[leaf.path] - exact) <= slack(exact, spec.policy.ratio.band)
+            tolerated = slack(exact, spec.policy.ratio.band)
+            most = max(exact, in_whole_units(exact, steps[leaf.path]))
+            assert exact - tolerated <= capacity[leaf.path] <= most + tolerated
 
 
 @EXAMPLES
@@ -471,7 +481,8 @@ def test_14_a_scale_out_grows_no_partner_beyond_its_share(
     weights = spec.group.weights(decision.ratio)
     for leaf in spec.group.leaves():
         exact = sized.anchor_capacity * weights[leaf.path] / weights[spec.policy.anchor]
-        most = max(kept(sized)[leaf.path], round_up(exact), leaf.min_replicas)
+        whole = in_whole_units(exact, steps_of(spec)[leaf.path])
+        most = max(kept(sized)[leaf.path], whole, leaf.min_replicas)
         assert decision.capacity[leaf.path] <= most
 
 
@@ -488,3 +499,17 @@ def test_15_a_scale_out_that_was_not_applied_is_asked_for_again(
     again, _, _ = run(spec, snapshot, after, now_s=NOW_S + TICK_S)
     if first.direction is Direction.OUT:
         assert again.capacity == first.capacity
+
+
+@EXAMPLES
+@given(cases())
+def test_16_what_changes_of_a_nested_role_goes_to_whole_units(
+    case: tuple[ServiceSpec, ServiceSnapshot, ServiceState],
+) -> None:
+    spec = case[0]
+    decision, sized, _ = run(*case)
+    steps, before = steps_of(spec), kept(sized)
+    for leaf in spec.group.leaves():
+        capacity = decision.capacity[leaf.path]
+        if capacity != before[leaf.path] and leaf.min_replicas < capacity < leaf.max_replicas:
+            assert capacity % steps[leaf.path] == 0

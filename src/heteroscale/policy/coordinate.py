@@ -10,6 +10,10 @@ the shares multiplied down the levels of nesting. How a role other than the anch
 3. the anchor shrinks: to the exact share rounded up, never above what it has
 4. the anchor holds: a role that exceeds its share by more than the tolerance gives back
 
+The parts of a nested role without the anchor move together: where one of them is short or has too
+much all are looked at, and each is rounded to what whole units of the nested role take, so that no
+part of a unit belongs to nobody.
+
 A role gives back no more than the step limit at once; while the counts follow a changed ratio, no
 move either way exceeds `max_move` beyond what the anchor's own change means for the role. Growth
 waits like any scale-out, giving back like any scale-in; bounds and pin come last.
@@ -18,14 +22,30 @@ waits like any scale-out, giving back like any scale-in; bounds and pin come las
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from heteroscale.entities.decision import Decision, Direction, Figures, Reason, Step
 from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.service import UNIT_SLACK, RolePath, RoleSpec, ServiceSpec
 from heteroscale.policy.guard import bounded, locked
-from heteroscale.policy.ratio import round_down, round_up, slack
+from heteroscale.policy.ratio import families, in_whole_units, round_down, slack
 from heteroscale.policy.sized import Freedom, Sized
 from heteroscale.policy.supply import smallest_unit
+
+
+class _Share(NamedTuple):
+    """What a role beside the anchor should have."""
+
+    leaf: RoleSpec
+    #: instances of it in one unit of what it is a part of
+    step: int
+    #: capacity units beside what the anchor has, and beside what it waits for as well
+    exact: float
+    coming: float
+    #: it, or a role of its family, has less than that or more by more than is tolerated
+    is_short: bool
+    is_over: bool
 
 
 def coordinate(spec: ServiceSpec, sized: Sized) -> Decision:
@@ -34,6 +54,7 @@ def coordinate(spec: ServiceSpec, sized: Sized) -> Decision:
     anchor = spec.policy.anchor
     holds = sized.direction is Direction.HOLD
     anchor_units = sized.held[anchor] if holds else float(sized.anchor_capacity)
+    shares = _shares(spec, sized, weights, anchor_units)
     reasons = list(sized.reasons)
     capacity: dict[RolePath, int] = {}
     grows = shrinks = False
@@ -42,8 +63,7 @@ def coordinate(spec: ServiceSpec, sized: Sized) -> Decision:
         kept = round_down(sized.held[role])
         wanted = sized.anchor_capacity
         if role != anchor:
-            per_anchor = weights[role] / weights[anchor]
-            wanted = _partner(spec, leaf, sized, anchor_units, per_anchor, kept, reasons)
+            wanted = _partner(spec, shares[role], sized, anchor_units, kept, reasons)
         wanted = _operator(spec, leaf, sized, kept, wanted, reasons)
         capacity[role] = wanted
         grows = grows or wanted > kept
@@ -60,99 +80,122 @@ def coordinate(spec: ServiceSpec, sized: Sized) -> Decision:
     )
 
 
+def _shares(
+    spec: ServiceSpec, sized: Sized, weights: Mapping[RolePath, int], anchor_units: float
+) -> dict[RolePath, _Share]:
+    """Return leaf role → what it should have beside so much of the anchor."""
+    shares: dict[RolePath, _Share] = {}
+    anchor, band, held = spec.policy.anchor, spec.policy.ratio.band, sized.held
+    leaves = {leaf.path: leaf for leaf in spec.group.leaves()}
+    for family in families(spec.group, anchor):
+        per_anchor = {role: weights[role] / weights[anchor] for role in family}
+        exact = {role: anchor_units * share for role, share in per_anchor.items()}
+        # What the anchor still waits for will need its partners.
+        coming = {role: exact[role] + sized.anchor_pending * per_anchor[role] for role in family}
+        # A part at its bound keeps no other from what it may have.
+        most = {role: min(exact[role], _highest(spec, leaves[role])) for role in family}
+        least = {role: max(coming[role], _lowest(spec, leaves[role])) for role in family}
+        is_short = any(most[role] - held[role] > slack(most[role], band) for role in family)
+        is_over = any(held[role] - least[role] > slack(least[role], band) for role in family)
+        for role, step in family.items():
+            shares[role] = _Share(
+                leaf=leaves[role],
+                step=step,
+                exact=exact[role],
+                coming=coming[role],
+                is_short=is_short or exact[role] - held[role] > slack(exact[role], band),
+                is_over=is_over or held[role] - coming[role] > slack(coming[role], band),
+            )
+    return shares
+
+
+def _highest(spec: ServiceSpec, leaf: RoleSpec) -> int:
+    return min(leaf.max_replicas, spec.pin.get(leaf.path, leaf.max_replicas))
+
+
+def _lowest(spec: ServiceSpec, leaf: RoleSpec) -> int:
+    return max(leaf.min_replicas, spec.pin.get(leaf.path, leaf.min_replicas))
+
+
 def _partner(
     spec: ServiceSpec,
-    leaf: RoleSpec,
+    share: _Share,
     sized: Sized,
     anchor_units: float,
-    per_anchor: float,
     kept: int,
     reasons: list[Reason],
 ) -> int:
     """Return the capacity of a role that is not the anchor, before bounds."""
-    exact = anchor_units * per_anchor
-    has, band = sized.held[leaf.path], spec.policy.ratio.band
+    leaf, exact = share.leaf, share.exact
+    if sized.direction is not Direction.OUT and share.is_short:
+        return _restored(spec, share, sized, kept, reasons)
     if sized.direction is Direction.HOLD:
-        if exact - has > slack(exact, band):
-            return _restored(spec, leaf, sized, exact, kept, reasons)
-        # What the anchor still waits for will need its partners.
-        exact += sized.anchor_pending * per_anchor
-        if has - exact > slack(exact, band):
-            return _given_back(spec, leaf, sized, exact, kept, reasons)
-        return kept
-    if sized.direction is Direction.IN and exact - has > slack(exact, band):
-        return _restored(spec, leaf, sized, exact, kept, reasons)
-    anchor_has = sized.held[spec.policy.anchor]
+        return _given_back(spec, share, sized, kept, reasons) if share.is_over else kept
+    has, anchor_has = sized.held[leaf.path], sized.held[spec.policy.anchor]
     # Where the role would be if it changed by the same share as the anchor.
     along = has * anchor_units / anchor_has if anchor_has else has
-    limited = min(exact, along + _up(spec, sized, along))
+    limited = min(exact, along + _up(spec, share, sized, along))
     if sized.direction is Direction.IN or sized.ratio_changed:
-        limited = max(limited, along - _down(spec, sized, along))
-    wanted = round_up(limited)
+        limited = max(limited, along - _down(spec, share, sized, along))
+    wanted = in_whole_units(limited, share.step)
     if sized.direction is Direction.OUT:
         wanted = max(kept, wanted)
     elif has - wanted < smallest_unit(leaf) - UNIT_SLACK:
         wanted = kept
     if wanted != kept:
         reasons.append(_reason(ReasonCode.FOLLOWS, leaf, has, exact, wanted))
-        if round_up(limited) != round_up(exact):
+        if in_whole_units(limited, share.step) != in_whole_units(exact, share.step):
             reasons.append(_reason(ReasonCode.MOVE_LIMITED, leaf, has, exact, wanted))
     return wanted
 
 
 def _restored(
-    spec: ServiceSpec,
-    leaf: RoleSpec,
-    sized: Sized,
-    exact: float,
-    kept: int,
-    reasons: list[Reason],
+    spec: ServiceSpec, share: _Share, sized: Sized, kept: int, reasons: list[Reason]
 ) -> int:
-    """Return the capacity of a role short of its share."""
-    has = sized.held[leaf.path]
+    """Return the capacity of a role that is short of its share, or one of its family is."""
+    leaf, exact, has = share.leaf, share.exact, sized.held[share.leaf.path]
+    wanted = in_whole_units(min(exact, has + _up(spec, share, sized, has)), share.step)
+    if wanted <= kept:
+        return kept
     if sized.grow is not Freedom.FREE:
         reasons.append(_reason(ReasonCode.SHORT_WAITS, leaf, has, exact, kept))
         return kept
-    wanted = round_up(min(exact, has + _up(spec, sized, has)))
     reasons.append(_reason(ReasonCode.SHORT, leaf, has, exact, wanted))
     return wanted
 
 
 def _given_back(
-    spec: ServiceSpec,
-    leaf: RoleSpec,
-    sized: Sized,
-    exact: float,
-    kept: int,
-    reasons: list[Reason],
+    spec: ServiceSpec, share: _Share, sized: Sized, kept: int, reasons: list[Reason]
 ) -> int:
-    """Return the capacity of a role with more than its share."""
+    """Return the capacity of a role that has more than its share, or one of its family has."""
+    leaf, exact, step = share.leaf, share.coming, share.step
     has, smallest = sized.held[leaf.path], smallest_unit(leaf)
-    if has - round_up(exact) < smallest - UNIT_SLACK:
-        code = ReasonCode.SURPLUS_ROUNDED
-        reasons.append(_reason(code, leaf, has, exact, kept, smallest=smallest))
+    if has - in_whole_units(exact, step) < smallest - UNIT_SLACK:
+        if has - exact > slack(exact, spec.policy.ratio.band):
+            code = ReasonCode.SURPLUS_ROUNDED
+            reasons.append(_reason(code, leaf, has, exact, kept, smallest=smallest))
         return kept
     if sized.shrink is not Freedom.FREE:
         reasons.append(_reason(ReasonCode.SURPLUS_WAITS, leaf, has, exact, kept))
         return kept
     # Rounding up must not eat the whole move, or a fractional surplus would never go.
-    wanted = round_up(max(exact, has - _down(spec, sized, has)))
-    wanted = min(wanted, round_down(has - smallest))
+    wanted = in_whole_units(max(exact, has - _down(spec, share, sized, has)), step)
+    wanted = min(wanted, step * round_down((has - smallest) / step))
     reasons.append(_reason(ReasonCode.SURPLUS, leaf, has, exact, wanted))
     return wanted
 
 
-def _up(spec: ServiceSpec, sized: Sized, has: float) -> float:
+def _up(spec: ServiceSpec, share: _Share, sized: Sized, has: float) -> float:
     """Return how much a role may gain at once; a lost partner is replaced whole."""
-    return max(1.0, has * spec.policy.ratio.max_move) if sized.ratio_changed else math.inf
+    return max(share.step, has * spec.policy.ratio.max_move) if sized.ratio_changed else math.inf
 
 
-def _down(spec: ServiceSpec, sized: Sized, has: float) -> float:
+def _down(spec: ServiceSpec, share: _Share, sized: Sized, has: float) -> float:
     """Return how much a role may give back at once."""
-    share = spec.policy.guard.step_in
+    most = spec.policy.guard.step_in
     if sized.ratio_changed:
-        share = min(share, spec.policy.ratio.max_move)
-    return max(1.0, has * share)
+        most = min(most, spec.policy.ratio.max_move)
+    return max(share.step, has * most)
 
 
 def _operator(

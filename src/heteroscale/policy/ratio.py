@@ -22,6 +22,36 @@ def round_down(units: float) -> int:
     return math.floor(units + UNIT_SLACK)
 
 
+def in_whole_units(instances: float, step: int) -> int:
+    """Return the fewest instances of a role that hold as many and belong to whole units.
+
+    Args:
+        instances: wanted of it, in capacity units.
+        step: instances of it in one unit.
+    """
+    return step * round_up(instances / step)
+
+
+def families(group: GroupSpec, anchor: RolePath) -> tuple[Mapping[RolePath, int], ...]:
+    """Return the leaf roles that are only worth something together, each → its step.
+
+    Those of one nested role are a family, of which one unit is the least that serves; so their
+    counts are multiples of their steps. The anchor's number comes from its own signals, so it and
+    what stands beside it in one nested role are each a family of their own, in steps of 1.
+    """
+    found: list[Mapping[RolePath, int]] = []
+    for role in group.roles:
+        steps = {role.path: 1}
+        if role.roles:
+            steps = {}
+            role.weigh(1, steps)
+        if anchor in steps:
+            found.extend({path: 1} for path in steps)
+        else:
+            found.append(steps)
+    return tuple(found)
+
+
 def slack(exact: float, band: float) -> float:
     """Return how far a role may be from its exact share: one instance or the band, if wider.
 

@@ -15,7 +15,7 @@ from heteroscale.policy.arbitrate import arbitrate, recommendations
 from heteroscale.policy.guard import Guarded, Leave, guard, leave
 from heteroscale.policy.online_ratio import Mix, follow
 from heteroscale.policy.period import NO_PERIOD, Period, period_at
-from heteroscale.policy.ratio import configured, slack
+from heteroscale.policy.ratio import configured, families, in_whole_units, slack
 from heteroscale.policy.signal import Signals, judged, latencies
 from heteroscale.policy.situation import Situation
 from heteroscale.policy.sized import Freedom as Freedom
@@ -182,13 +182,16 @@ def _settled(situation: Situation) -> bool:
     """
     spec, weights = situation.spec, situation.weights
     anchor = spec.policy.anchor
+    steps = {path: step for one in families(spec.group, anchor) for path, step in one.items()}
     for leaf in spec.group.leaves():
         role = leaf.path
         if role == anchor:
             continue
         exact = situation.base * weights[role] / weights[anchor]
         exact = min(max(spec.pin.get(role, exact), leaf.min_replicas), leaf.max_replicas)
-        if abs(situation.held[role] - exact) > slack(exact, spec.policy.ratio.band):
+        most = exact if steps[role] == 1 else in_whole_units(exact, steps[role])
+        tolerated = slack(exact, spec.policy.ratio.band)
+        if not exact - tolerated <= situation.held[role] <= most + tolerated:
             return False
     return True
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -226,6 +227,66 @@ def test_nested_roles_follow_at_every_level() -> None:
     held = {"prefill/attention": 4.0, "prefill/ffn": 16.0, "decode": 2.0}
     decision = coordinate(spec, sized(OUT, 3, held))
     assert decision.capacity == {"prefill/attention": 6, "prefill/ffn": 24, "decode": 3}
+
+
+def parts(attention: float, ffn: float, decode: float) -> dict[str, float]:
+    return {"prefill/attention": attention, "prefill/ffn": ffn, "decode": decode}
+
+
+@pytest.mark.parametrize(
+    ("size", "attention", "ffn", "why"),
+    [
+        pytest.param(sized(OUT, 5, parts(2, 4, 4)), 3, 6, ["follows", "follows"], id="out"),
+        pytest.param(sized(IN, 5, parts(4, 8, 8)), 3, 6, ["follows", "follows"], id="in"),
+        pytest.param(sized(HOLD, 5, parts(3, 6, 5)), 3, 6, [], id="rounded up is no surplus"),
+        pytest.param(sized(HOLD, 5, parts(2, 4, 5)), 2, 4, [], id="half a unit less is none short"),
+        pytest.param(
+            sized(HOLD, 6, parts(2, 4, 6)), 3, 6, ["short", "short"], id="short of a unit"
+        ),
+        pytest.param(
+            sized(HOLD, 6, parts(2, 4, 6), grow=WAITING),
+            2,
+            4,
+            ["short_waits", "short_waits"],
+            id="short of a unit, which waits",
+        ),
+        pytest.param(sized(HOLD, 6, parts(3, 4, 6)), 3, 6, ["short"], id="one part is short"),
+        pytest.param(
+            sized(HOLD, 5, parts(4, 8, 5)), 3, 6, ["surplus", "surplus"], id="more than a unit over"
+        ),
+        pytest.param(sized(HOLD, 4, parts(4, 4, 4)), 3, 4, ["surplus"], id="one part is over"),
+        pytest.param(
+            sized(OUT, 9, parts(2, 4, 8), ratio_changed=True),
+            4,
+            8,
+            ["follows", "move_limited", "follows", "move_limited"],
+            id="a changed ratio moves by whole units",
+        ),
+    ],
+)
+def test_the_parts_of_a_nested_role_come_in_whole_units(
+    size: Sized, attention: int, ffn: int, why: list[str]
+) -> None:
+    inside = (build_role("prefill/attention"), build_role("prefill/ffn", share=2))
+    spec = build_service(roles=(build_role("prefill", roles=inside), build_role("decode", share=2)))
+    decision = coordinate(spec, replace(size, ratio={"prefill": 1, "decode": 2}))
+    assert decision.capacity == {
+        "prefill/attention": attention,
+        "prefill/ffn": ffn,
+        "decode": size.anchor_capacity,
+    }
+    assert codes(decision.reasons) == why
+
+
+def test_a_part_at_its_maximum_keeps_no_other_from_giving_back() -> None:
+    inside = (build_role("prefill/attention"), build_role("prefill/ffn", share=2, max_replicas=3))
+    spec = build_service(roles=(build_role("prefill", roles=inside), build_role("decode", share=2)))
+    size = sized(HOLD, 6, parts(5, 3, 6), ratio={"prefill": 1, "decode": 2})
+    assert coordinate(spec, size).capacity == {
+        "prefill/attention": 4,
+        "prefill/ffn": 3,
+        "decode": 6,
+    }
 
 
 def test_a_fraction_that_no_instance_fills_is_not_given_back() -> None:

@@ -6,7 +6,9 @@ from heteroscale.entities.policy import ScheduleSpec
 from heteroscale.entities.service import GroupSpec
 from heteroscale.policy.ratio import (
     configured,
+    families,
     in_parts,
+    in_whole_units,
     of_schedule,
     round_down,
     round_up,
@@ -47,6 +49,17 @@ MOE = GroupSpec(
 )
 def test_rounding(units: float, up: int, down: int) -> None:
     assert (round_up(units), round_down(units)) == (up, down)
+
+
+def test_whole_units_hold_at_least_as_much() -> None:
+    assert [in_whole_units(instances, 4) for instances in (0.0, 3.0, 4.0, 4.5)] == [0, 4, 4, 8]
+
+
+def test_the_parts_of_a_nested_role_are_a_family_unless_the_anchor_is_one_of_them() -> None:
+    steps = {"prefill/attention": 1, "prefill/ffn/a": 3, "prefill/ffn/b": 12}
+    assert families(MOE, "decode") == (steps, {"decode": 1})
+    alone = tuple({role: 1} for role in (*steps, "decode"))
+    assert families(MOE, "prefill/attention") == alone
 
 
 def test_slack_is_one_instance_or_the_band() -> None:
