@@ -233,7 +233,7 @@ class _Trial:
     def _need(self, need: int, where: tuple[int, int]) -> bool:
         """Take instances worth a role's part of the steps; False = there are not enough."""
         owed = self._form.each[need] * self._steps
-        ways = self._form.ways[need]
+        ways = self._form.dear.get(where, self._form.ways)[need]
         reverse, share = self._manner.reverse, self._manner.share
         held = 0.0
         if share < 8 and len(ways) > 1:

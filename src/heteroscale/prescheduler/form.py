@@ -50,6 +50,8 @@ class Form:
     choices: int
     #: per need: what the objective takes off for a preferred instance where nothing is scarce
     costs: list[float]
+    #: (path length, index in its level) → per need: its ways, the cheapest there first
+    dear: dict[tuple[int, int], list[list[Way]]] = field(default_factory=dict)
     _excess: dict[int, Ints] = field(default_factory=dict)
 
     def least_cost(self, steps: int) -> float:

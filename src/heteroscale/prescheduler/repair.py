@@ -1,7 +1,7 @@
 """Betters a solution by taking parts of it back: a fixed number of trials, never a clock.
 
-1. eject: for each request with steps left, lift what stands in one of its domains in this cycle,
-   place it first, then what was lifted
+1. eject: for each request with steps left, those that are worth most first, lift what stands in one
+   of its domains in this cycle, place it first, then what was lifted
 2. ruin and recreate: lift what stands in a random corner, put it and others back at random
 3. step down: lift each stand, and put it where it costs less
 
@@ -11,8 +11,10 @@ was placed in this cycle is ever lifted, never what runs.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from heteroscale.prescheduler.dice import Dice
 from heteroscale.prescheduler.domains import Ints
@@ -30,6 +32,10 @@ _DOMAINS = 4
 _CORNERS = 12
 #: most stands that are lifted at once
 _LIFTED = 6
+#: one in so many trials is for anybody with steps left, the others by what these are worth
+_BLIND = 4
+#: parts into which chances are divided
+_FINE = 1 << 30
 #: share of a usual step's worth that a trial may lose at first; nothing towards the end
 _SLACK = 0.5
 
@@ -45,8 +51,9 @@ class Budget:
     def of(cls, problem: Problem) -> Budget:
         """Return the budget by the size of the problem: a trial in a small one costs little."""
         others = len(problem.requests) - 1
-        usual = max(150, min(1000, 60_000 // len(problem.cells)))
-        return cls(ejections=200, ruins=min(usual, 300 * others))
+        cells = len(problem.cells)
+        ruins = max(40, min(1000, 60_000 // cells - 100))
+        return cls(ejections=max(200, min(400, 180_000 // cells)), ruins=min(ruins, 300 * others))
 
 
 #: no repair at all
@@ -66,6 +73,16 @@ def repair(standing: Standing, order: Sequence[int], budget: Budget, dice: Dice)
     work.step_down()
 
 
+def protected(standing: Standing, order: Sequence[int]) -> int | None:
+    """Return who is served before all others: nobody's gain is worth a step of it; None = several.
+
+    Args:
+        order: indices of requests as they are served.
+    """
+    weights = [standing.forms[index].request.weight for index in order[:2]]
+    return None if len(weights) == 2 and weights[0] == weights[1] else order[0]
+
+
 class _Repair:
     """The stages, and what they share."""
 
@@ -74,9 +91,7 @@ class _Repair:
         self._order = order
         self._rank = {index: rank for rank, index in enumerate(order)}
         self._dice = dice
-        weights = [standing.forms[index].request.weight for index in order[:2]]
-        #: served before all others: nobody's gain is worth a step of it; None = several are
-        self._first = None if len(weights) == 2 and weights[0] == weights[1] else order[0]
+        self._first = protected(standing, order)
         # What would fit if nothing of this cycle stood.
         problem = standing.problem
         self._empty = Fitting(problem, Slots(problem), standing.domains)
@@ -86,15 +101,18 @@ class _Repair:
     def eject(self, trials: int) -> None:
         """Place steps that are left by lifting what stands in their way."""
         standing = self._standing
-        for index in self._order:
-            for corner in self._domains_of(index)[:_DOMAINS]:
-                if not standing.left[index]:
-                    break
-                if trials <= 0:
-                    return
-                trials -= 1
-                lifted = self._standing_in(corner)
-                self._try(lifted, [index, *self._by_rank(lifted)], at_random=False)
+        for first in range(0, _CORNERS, _DOMAINS):
+            short = [index for index in self._order if standing.left[index]]
+            short.sort(key=lambda index: -self._lost(index))
+            for index in short:
+                for corner in self._domains_of(index)[first : first + _DOMAINS]:
+                    if not standing.left[index]:
+                        break
+                    if trials <= 0:
+                        return
+                    trials -= 1
+                    lifted = self._standing_in(corner)
+                    self._try(lifted, [index, *self._by_rank(lifted)], at_random=False)
 
     def ruin(self, trials: int) -> None:
         """Lift random corners, and put everything back in random order."""
@@ -107,7 +125,7 @@ class _Repair:
             if standing.worth > best:
                 best, mark = standing.worth, standing.mark()
             short = [index for index in self._order if standing.left[index]]
-            index = short[dice.below(len(short))] if short else dice.below(len(self._order))
+            index = self._wanting(short) if short else dice.below(len(self._order))
             corners = self._domains_of(index)
             if not corners:
                 continue
@@ -121,7 +139,7 @@ class _Repair:
             if short and index not in back:
                 back.append(index)
             if len(short) > 1 and dice.below(2):
-                other = short[dice.below(len(short))]
+                other = self._wanting(short)
                 if other not in back:
                     back.append(other)
             if dice.below(3):
@@ -130,6 +148,16 @@ class _Repair:
         if standing.worth < best:
             standing.back(mark)
         self._loss = 0.0
+
+    def _wanting(self, short: Sequence[int]) -> int:
+        """Return one of those that have steps left, the more likely the more these are worth."""
+        if self._dice.below(_BLIND):
+            sums = list(accumulate(map(self._lost, short)))
+            return short[bisect_right(sums, sums[-1] * self._dice.below(_FINE) / _FINE)]
+        return short[self._dice.below(len(short))]
+
+    def _lost(self, index: int) -> float:
+        return self._standing.left[index] * self._standing.forms[index].step_worth
 
     def step_down(self) -> None:
         """Move each stand to where it costs less, if there is such a place."""
@@ -159,9 +187,13 @@ class _Repair:
         kept = 0 if first is None else standing.left[first]
         for stand in lifted:
             standing.lift(stand)
-        for index in back:
+        for place, index in enumerate(back):
             dice = self._dice if at_random else None
+            had = standing.left[index]
             fill(standing, standing.forms[index], dice, by_worth=True)
+            if not (place or at_random) and standing.left[index] == had:
+                # Who was to gain gains nothing.
+                break
         lost = first is not None and standing.left[first] > kept
         if lost or standing.worth <= before - self._loss + (0 if self._loss else _RISE):
             standing.back(mark)

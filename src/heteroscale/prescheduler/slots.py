@@ -92,6 +92,10 @@ class Slots:
         self._sums: dict[tuple[Kind, int], Ints] = {}
         self._summed: dict[Kind, list[tuple[Sequence[int], Ints]]] = {}
 
+    def sizes(self, cell: int) -> Sequence[int]:
+        """Return the sizes that are asked for on a cell's accelerator, by place."""
+        return self._shapes[cell].sizes
+
     def room(self, cell: int, place: int) -> int:
         """Return how many more instances of a size fit a cell."""
         room = self._known[cell][place]

@@ -12,6 +12,7 @@ from heteroscale.prescheduler.form import MANNERS
 from heteroscale.prescheduler.objective import faults, worth
 from heteroscale.prescheduler.problem import Cell, Home, Narrow, Need, Placed, Problem, Request
 from heteroscale.prescheduler.repair import GREEDY, Budget, repair
+from heteroscale.prescheduler.search import fill
 from heteroscale.prescheduler.solve import solve
 from heteroscale.prescheduler.standing import Stand, Standing
 
@@ -370,3 +371,57 @@ def test_mixed_types_are_split_so_that_more_fit() -> None:
     )
     problem, greedy = solved(cells, *requests, budget=GREEDY)
     assert worth(problem, solve(problem)) > worth(problem, greedy) + 8.0
+
+
+def standing_with(cells: Sequence[Cell], *requests: Request) -> Standing:
+    """Let every request take its first group's domain, or any."""
+    standing = Standing(Problem(cells=tuple(cells), requests=requests, cell_depth=3))
+    for form in standing.forms:
+        fill(standing, form)
+    return standing
+
+
+def group_in(zone: str) -> Home:
+    return Home(name=f"in-{zone}", domain=("e", zone))
+
+
+def test_one_ejection_is_enough_where_all_fits_after_it() -> None:
+    cells = [cell(f"e/{zone}/p", whole=(2,)) for zone in "abc"]
+    standing = standing_with(
+        cells,
+        asks("moves", homes=(group_in("a"), group_in("c")), new_groups=0),
+        asks("stays", homes=(group_in("b"),), new_groups=0),
+        asks("waits", homes=(group_in("a"), group_in("b")), new_groups=0),
+    )
+    assert standing.left == [0, 0, 1]
+
+    repair(standing, [0, 1, 2], Budget(ejections=9, ruins=0), Dice(1))
+
+    assert standing.left == [0, 0, 0]
+
+
+def test_an_ejection_that_frees_too_little_is_taken_back() -> None:
+    small = [way(gpus=4)]
+    cells = [cell("e/a/p", whole=(8,))]
+    many = [asks(f"one-{n}", prefill=small, decode=small) for n in range(8)]
+    large = asks("large", prefill=[way(gpus=8)], decode=[way(gpus=8)], each=(7, 1))
+    standing = standing_with(cells, *many, large)
+    before = standing.worth
+
+    repair(standing, list(range(9)), Budget(ejections=9, ruins=0), Dice(1))
+
+    assert (standing.left, standing.worth) == ([0] * 8 + [1], before)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_ruins_never_end_below_where_they_began(seed: int) -> None:
+    small = [way(gpus=2)]
+    cells = [cell(f"e/{zone}/p", whole=(3,)) for zone in "ab"]
+    standing = standing_with(
+        cells, *(asks(f"r{n}", 2 + n, prefill=small, decode=[way(gpus=4)]) for n in range(5))
+    )
+    before = standing.worth
+
+    repair(standing, list(range(5)), Budget(ejections=0, ruins=3), Dice(seed))
+
+    assert standing.worth >= before
