@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -100,8 +101,9 @@ def stranded(fleets: int, *, packed: bool) -> Stranded:
 def scarce_misuse(problem: Problem, solution: Sequence[Placed]) -> tuple[int, int]:
     """Return GPUs given in subgroups scarcer than needed although less scarce ones had room.
 
-    And all GPUs given in subgroups scarcer than needed. A placement is misuse when one step of its
-    request still fits, after the cycle, where nothing is scarcer than it needs.
+    And all GPUs given in subgroups scarcer than needed. A placement is misuse when one unit of its
+    request's ratio still fits, after the cycle, where nothing is scarcer than it needs. A part of a
+    unit takes as many instances as the whole, so that it moves away frees nothing.
     """
     misused = given = 0
     left = _left(problem, solution)
@@ -116,18 +118,20 @@ def scarce_misuse(problem: Problem, solution: Sequence[Placed]) -> tuple[int, in
         if not gpus:
             continue
         given += gpus
-        step = dataclasses.replace(
+        units = math.gcd(request.steps, *(one.units for one in request.needs))
+        steps = request.steps // units
+        unit = dataclasses.replace(
             request,
-            steps=1,
+            steps=steps,
             needs=tuple(
-                dataclasses.replace(one, units=-(-one.units // request.steps))
-                for one in request.needs
+                dataclasses.replace(one, units=one.units // units) for one in request.needs
             ),
             homes=(),
             new_groups=1,
         )
         cells = tuple(cell for cell in left if cell.scarcity <= need)
-        if solve(dataclasses.replace(problem, cells=cells, requests=(step,)), GREEDY):
+        found = solve(dataclasses.replace(problem, cells=cells, requests=(unit,)), GREEDY)
+        if any(one.steps == steps for one in found):
             misused += gpus
     return misused, given
 

@@ -425,3 +425,19 @@ def test_ruins_never_end_below_where_they_began(seed: int) -> None:
     repair(standing, list(range(5)), Budget(ejections=0, ruins=3), Dice(seed))
 
     assert standing.worth >= before
+
+
+def test_a_part_of_a_stand_steps_aside_where_not_all_of_it_fits() -> None:
+    cells = (
+        cell("e/a/p", whole=(4,)),
+        cell("e/b/p", whole=(8,), scarcity=HIGH),
+    )
+    standing = Standing(Problem(cells=cells, requests=(asks(steps=4),), cell_depth=3))
+    scarce = standing.fitting.most(standing.forms[0], (2, 1), {}, 4, {}, MANNERS)
+    assert scarce is not None
+    standing.put(Stand(0, 2, 1, None, scarce))
+
+    repair(standing, [0], Budget(ejections=0, ruins=0), Dice(1))
+
+    found = {"/".join(one.domain): one.steps for one in standing.placed()}
+    assert found == {"e/a": 2, "e/b": 2}
