@@ -55,7 +55,9 @@ class Budget:
         others = len(problem.requests) - 1
         cells = len(problem.cells)
         ruins = max(40, min(1000, 60_000 // cells - 100))
-        return cls(ejections=max(200, min(400, 180_000 // cells)), ruins=min(ruins, 300 * others))
+        # Both the cost of a trial and the rest of the cycle grow with the cells.
+        ejections = max(100, min(400, 90_000_000 // cells**2))
+        return cls(ejections=ejections, ruins=min(ruins, 300 * others))
 
 
 #: no repair at all
