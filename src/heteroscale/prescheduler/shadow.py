@@ -275,4 +275,4 @@ class Market:
 
 def _plain(way: Way) -> float:
     """Return what the objective takes off for a unit of a role where nothing is scarce."""
-    return way.size * (USED + COMPATIBLE * (way.index > 0)) / way.option.capacity
+    return (USED * way.size + COMPATIBLE * way.stood_in) / way.option.capacity
