@@ -170,8 +170,9 @@ def test_a_slow_sub_cluster_takes_no_time_from_the_next_one() -> None:
     slow = Slow("alpha", run.clock, nodes=nodes("alpha", 64))
     other = MemorySubcluster("beta", run.clock, nodes=nodes("beta", 64))
     for name, place in (("chat", slow), ("code", other)):
+        on = iter(nodes(place.name, 64))
         for role in ("prefill", "decode"):
-            place.place(name, f"{name}-0", role, "H20", 2)
+            place.place(name, f"{name}-0", role, "H20", 2, on=on)
     specs = fleet(service("chat"), service("code"))
     loop = ControlLoop(specs, run.clock, run.metrics, (slow, other), MemoryStore(), None)
     report = loop.tick()
