@@ -242,9 +242,11 @@ def soaked(seed: int) -> tuple[str, str | None]:
         record = assemble(scenario, check=True).go()
     except InvariantViolation as broken:
         return f"{head}, broken", str(broken)
-    result = record.only.result
-    attained = "-" if result.slo_attainment is None else f"{result.slo_attainment:.3f}"
-    return f"{head}, {result.ticks} ticks, {result.actions} changes, attained {attained}", None
+    results = [one.result for one in record.services.values()]
+    changes = sum(result.actions for result in results)
+    shares = [result.slo_attainment for result in results]
+    attained = ", ".join("-" if share is None else f"{share:.3f}" for share in shares)
+    return f"{head}, {results[0].ticks} ticks, {changes} changes, attained {attained}", None
 
 
 def with_faults(scenario: Scenario, faults: str) -> Scenario:

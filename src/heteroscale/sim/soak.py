@@ -29,22 +29,17 @@ def soak_scenario(seed: int) -> Scenario:
     """Return the scenario of a seed, with the faults that strike it."""
     chance = np.random.default_rng([seed, _STREAM])
     duration_s = float(chance.integers(*DURATION_S))
+    names = ("chat", "code")[: int(chance.integers(1, 3))]
     file = {
         "name": f"soak-{seed}",
         "seed": seed,
         "duration_s": duration_s,
         "fleet": {"interval_s": _one(chance, (5.0, 15.0, 30.0))},
-        "service": _service(chance),
-        "traffic": {"generator": _traffic(chance, duration_s)},
-        "model": {"name": "moe-540b-a27b"},
-        "nodes": _nodes(chance),
-        "start_up": {
-            "image_pull_s": _one(chance, (0.0, 30.0, 120.0)),
-            "weights_s": _one(chance, (20.0, 120.0)),
-            "warm_up_s": _one(chance, (0.0, 45.0)),
-            "spread": _one(chance, (0.0, 0.3, 0.8)),
-            "fail_share": _one(chance, (0.0, 0.05, 0.3)),
-            "slow_share": _one(chance, (0.0, 0.1)),
+        "services": [_simulated(chance, name, duration_s) for name in names],
+        "nodes": _nodes(chance, least=8 * len(names)),
+        "network": {
+            "contention": _one(chance, ("none", "fair_share")),
+            "overlap": _one(chance, (0.0, 0.5)),
         },
         "metrics": {
             "scrape_interval_s": 15.0,
@@ -54,10 +49,6 @@ def soak_scenario(seed: int) -> Scenario:
         },
         "static_peak": {"search": False},
     }
-    file["initial"] = {
-        "prefill": int(chance.integers(1, 5)),
-        "decode": int(chance.integers(1, 4)),
-    }
     scenario = parse_scenario(json.dumps(file), f"soak-{seed}", Path())
     return dataclasses.replace(scenario, faults=random_faults(duration_s, seed))
 
@@ -66,12 +57,40 @@ def _one(chance: np.random.Generator, choices: Sequence[Any]) -> Any:
     return choices[int(chance.integers(len(choices)))]
 
 
-def _service(chance: np.random.Generator) -> Mapping[str, Any]:
+def _simulated(chance: np.random.Generator, name: str, duration_s: float) -> Mapping[str, Any]:
+    """Return a service with its traffic and engines."""
+    return {
+        "service": _service(chance, name),
+        "traffic": {"generator": _traffic(chance, duration_s)},
+        "model": {"name": "moe-540b-a27b"},
+        "serving": {
+            "routing": _one(chance, ("least_loaded", "round_robin", "power_of_two")),
+            "kv_admission": _one(chance, ("reserve", "grow")),
+            "chunked_prefill": _one(chance, (False, True)),
+            "cached_share": _one(chance, (0.0, 0.2)),
+        },
+        "start_up": {
+            "image_pull_s": _one(chance, (0.0, 30.0, 120.0)),
+            "weights_s": _one(chance, (20.0, 120.0)),
+            "warm_up_s": _one(chance, (0.0, 45.0)),
+            "spread": _one(chance, (0.0, 0.3, 0.8)),
+            "fail_share": _one(chance, (0.0, 0.05, 0.3)),
+            "slow_share": _one(chance, (0.0, 0.1)),
+        },
+        "initial": {
+            "prefill": int(chance.integers(1, 5)),
+            "decode": int(chance.integers(1, 4)),
+        },
+    }
+
+
+def _service(chance: np.random.Generator, name: str) -> Mapping[str, Any]:
     signal, target = _one(chance, (("tps", 3000.0), ("offered_tps", 3000.0)))
     accelerators = [{"type": "H20", "gpus": 8}]
     return {
-        "name": "chat",
-        "priority": 50,
+        "name": name,
+        "priority": _one(chance, (20, 50)),
+        "preemptible": _one(chance, (False, True)),
         "slo": {"ttft_s": 1.0, "tbt_s": 0.04, "quantile": 0.9},
         "group": {
             "within": _one(chance, ("S1", "S2")),
@@ -121,14 +140,14 @@ def _traffic(chance: np.random.Generator, duration_s: float) -> Mapping[str, Any
     }
 
 
-def _nodes(chance: np.random.Generator) -> list[Mapping[str, Any]]:
+def _nodes(chance: np.random.Generator, least: int) -> list[Mapping[str, Any]]:
     """Return one to three sub-clusters; the first has room for what is there at the start."""
     names = ("one", "two", "three")[: int(chance.integers(1, 4))]
     return [
         {
             "subcluster": name,
             "accelerator": "H20",
-            "nodes": int(chance.integers(8, 16)),
+            "nodes": int(chance.integers(least, 2 * least)),
             "nodes_per_s0": 2,
             "s0_per_s1": 4,
         }
