@@ -7,8 +7,10 @@
 4. where none can, a group that is within the removal leaves with all its roles
 5. or role by role; while the anchor cannot leave, the others stay at least as far as it is
 
-What no group can give is not taken; it is asked for again. A group keeps one ready instance of
-each role unless all of it leaves, and so does the service.
+Of a role in a group the least preferred accelerator leaves first that is within the removal, as it
+came last, and of equals the highest ordinal. What no group can give is not taken; it is asked for
+again. A group keeps one ready instance of each role unless all of it leaves, and so does the
+service.
 """
 
 from __future__ import annotations
@@ -176,8 +178,8 @@ def _groups(
     own.sort(
         key=lambda one: (
             one.state is _PENDING,
-            one.ordinal,
             places[one.role, one.accelerator],
+            one.ordinal,
             one.uid,
         )
     )

@@ -223,6 +223,14 @@ def test_groups_of_one_name_in_two_sub_clusters_are_two() -> None:
     )
 
 
+def test_the_least_preferred_accelerator_leaves_first_whatever_the_ordinals() -> None:
+    slow = build_instances("decode", 2, group="a", accelerator="L20")
+    assert chosen((*of("a", 5), *slow), {"decode": 2}) == (
+        "a/decode/L20/1",
+        "a/decode/L20/0",
+    )
+
+
 def test_an_instance_worth_more_than_is_left_stays_and_a_smaller_one_goes() -> None:
     large = AcceleratorOption(type="B200", gpus=8, capacity=2.0)
     spec = build_service(
