@@ -5,7 +5,6 @@ setTimeout(async () => {
     element(id).value = value;
     element(id).dispatchEvent(new Event("input"));
   };
-  const painted = () => new Promise((done) => setTimeout(done, 100));
   const found = () => element("found").textContent;
   // A number that stands for the picture as it is painted; 0 = nothing is.
   const ink = () => {
@@ -16,6 +15,18 @@ setTimeout(async () => {
       sum = (sum * 31 + data[at] + data[at + 1] + data[at + 3]) % 1e9;
     }
     return sum;
+  };
+  // Until the picture is another one than last time, or stays as it is: a cold browser paints late.
+  let last = 0;
+  const painted = async () => {
+    for (let tries = 0; tries < 100; tries += 1) {
+      await new Promise((done) => setTimeout(done, 50));
+      const now = ink();
+      if (now !== 0 && now !== last) {
+        last = now;
+        return;
+      }
+    }
   };
   let seen = null;
   try {

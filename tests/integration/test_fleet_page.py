@@ -41,7 +41,7 @@ def in_browser(page: str, script: str, folder: Path) -> Any:
     text = page.replace("<head>", _WATCH, 1).replace("</body>", added)
     file.write_text(text, encoding="utf-8")
     assert BROWSER is not None
-    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000")
+    flags = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=60000")
     profile = f"--user-data-dir={folder / 'profile'}"
     command = [BROWSER, *flags, profile, "--window-size=1300,1000", "--dump-dom", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
