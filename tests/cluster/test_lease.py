@@ -143,7 +143,7 @@ def changes_by(plane: ControlPlane, user: str, namespace: str) -> list[tuple[str
     return [
         (event["requestReceivedTimestamp"], f"{event['verb']} {event['objectRef']['resource']}")
         for event in events
-        if event["user"]["username"] == user
+        if event["user"].get("username") == user
         and event["verb"] in ("create", "update", "patch", "delete")
         and event["objectRef"].get("namespace") == namespace
         and event["stage"] == "ResponseComplete"

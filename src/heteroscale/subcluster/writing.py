@@ -131,13 +131,15 @@ class Writer:
 
     def rotate(self, action: RotationAction, deadline_s: float) -> Change:
         """Move one pod in or out of rotation."""
+        pod = self._pod(action.uid)
+        if pod is None:
+            return Change(OutcomeKind.STALE, f"{action.uid} is gone")
+        if version_of(pod).partition(".")[0] == action.id:
+            return APPLIED
         leaves = action.to in (Rotation.WITHDRAWN, Rotation.DRAINING)
         hindrance = self._hindrances.of(action.service, shrinks=leaves)
         if hindrance and action.to is not Rotation.READY:
             return Change(OutcomeKind.REFUSED, hindrance)
-        pod = self._pod(action.uid)
-        if pod is None:
-            return Change(OutcomeKind.STALE, f"{action.uid} is gone")
         if self._file.routing_label is None and action.to is not Rotation.DRAINING:
             return Change(OutcomeKind.REFUSED, "no routing_label: pods cannot leave rotation")
         path = _pod_path(pod)
