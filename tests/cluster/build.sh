@@ -29,4 +29,3 @@ for name in kube-apiserver kube-controller-manager kube-scheduler; do
     build kubernetes "$name" "k8s.io/kubernetes/cmd/$name" "$stamp"
 done
 build kwok kwok sigs.k8s.io/kwok/cmd/kwok
-build helm helm helm.sh/helm/v3/cmd/helm

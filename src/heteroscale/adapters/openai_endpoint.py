@@ -95,6 +95,12 @@ _CHUNK = msgspec.json.Decoder(_Chunk)
 _MODELS = msgspec.json.Decoder(_Models)
 
 
+def _reported(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what a task left behind, unless it is only that somebody stopped us: they know."""
+    if not isinstance(context.get("exception"), KeyboardInterrupt):
+        loop.default_exception_handler(context)
+
+
 class OpenAiEndpoint:
     """One endpoint, with its connections kept open between waves."""
 
@@ -110,6 +116,7 @@ class OpenAiEndpoint:
         self._api = api
         self._key = key
         self._runner = asyncio.Runner()
+        self._runner.get_loop().set_exception_handler(_reported)
         headers = {"Accept-Encoding": "identity"}
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
