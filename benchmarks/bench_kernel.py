@@ -134,17 +134,23 @@ FEATURES = {
 }
 
 
-def plane_of(load: Load, options: ServingOptions) -> Serving:
-    """Return the load's fleet: one group, every instance on its own node under one S2."""
-    serving = Serving(
+def empty_plane(network: NetworkTable, options: ServingOptions, *, log: bool = False) -> Serving:
+    """Return a plane that serves as all of these benchmarks do, without instances."""
+    return Serving(
         prefill_token_budget=8192,
         decode_max_batch=256,
         admission_limit=64,
         slo_ttft_ps=PS_PER_S,
         slo_tbt_ps=PS_PER_S // 25,
-        network=NETWORK,
+        network=network,
         options=options,
+        log=log,
     )
+
+
+def plane_of(load: Load, options: ServingOptions) -> Serving:
+    """Return the load's fleet: one group, every instance on its own node under one S2."""
+    serving = empty_plane(NETWORK, options)
     speed = replace(SPEED, prefill_per_token_ps=load.prefill_per_token_ps)
     for index in range(load.prefill + load.decode):
         role = "prefill" if index < load.prefill else "decode"

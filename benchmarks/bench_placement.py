@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from benchmarks.bench_plan import quantile
 from benchmarks.placement.quality import (
     Gaps,
     Stranded,
@@ -74,8 +75,10 @@ class Timed:
         """Return the figures in one line."""
         return (
             f"{self.gpus:,} GPUs, {self.services:,} services: "
-            f"cycle p50 {statistics.median(self.cycles_s):.3f} s, p99 {p99(self.cycles_s):.3f} s; "
-            f"greedy alone {statistics.median(self.greedy_s):.3f} s, {p99(self.greedy_s):.3f} s; "
+            f"cycle p50 {statistics.median(self.cycles_s):.3f} s, "
+            f"p99 {quantile(self.cycles_s, 0.99):.3f} s; "
+            f"greedy alone {statistics.median(self.greedy_s):.3f} s, "
+            f"{quantile(self.greedy_s, 0.99):.3f} s; "
             f"scarce misuse {self.misuse:.2%} of {self.scarce:,} GPUs"
         )
 
@@ -111,12 +114,6 @@ def main() -> None:
             flush=True,
         )
     print(json.dumps(_summary(timed, steep, flat, bounds, packed, scattered)))
-
-
-def p99(seconds: Sequence[float]) -> float:
-    """Return the 99th percentile, the worst of fewer than a hundred."""
-    ordered = sorted(seconds)
-    return ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
 
 
 def _fleet(gpus: int, services: int, seed: int) -> SyntheticFleet:
@@ -225,10 +222,10 @@ def _summary(
         "gpus": whole.gpus,
         "services": whole.services,
         "cycle_p50_s": round(statistics.median(whole.cycles_s), 4),
-        "cycle_p99_s": round(p99(whole.cycles_s), 4),
-        "greedy_cycle_p99_s": round(p99(whole.greedy_s), 4),
-        "half_size_cycle_p99_s": round(p99(half.cycles_s), 4),
-        "half_size_greedy_cycle_p99_s": round(p99(half.greedy_s), 4),
+        "cycle_p99_s": round(quantile(whole.cycles_s, 0.99), 4),
+        "greedy_cycle_p99_s": round(quantile(whole.greedy_s, 0.99), 4),
+        "half_size_cycle_p99_s": round(quantile(half.cycles_s, 0.99), 4),
+        "half_size_greedy_cycle_p99_s": round(quantile(half.greedy_s, 0.99), 4),
         "affinity_violations": whole.affinity_violations + half.affinity_violations,
         "half_placed_steps": whole.half_placed_steps + half.half_placed_steps,
         "scarce_misuse": round(max(whole.misuse, half.misuse), 5),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from benchmarks.bench_kernel import LOADS, NETWORK, SPEED, Load, requests_of
+from benchmarks.bench_kernel import LOADS, NETWORK, SPEED, Load, empty_plane, requests_of
 from heteroscale.sim.sampling import quantile_s
 from heteroscale.sim.serving import Routing, Serving, ServingOptions
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk
@@ -22,16 +22,7 @@ FIRST_TOKEN, KV_ARRIVED = 2, 3
 
 def served(load: Load, trace: ArrivalChunk, options: ServingOptions) -> tuple[Serving, list[int]]:
     """Return a plane that has served the trace, and each instance's node: drawn, one on each."""
-    serving = Serving(
-        prefill_token_budget=8192,
-        decode_max_batch=256,
-        admission_limit=64,
-        slo_ttft_ps=PS_PER_S,
-        slo_tbt_ps=PS_PER_S // 25,
-        network=NETWORK,
-        options=options,
-        log=True,
-    )
+    serving = empty_plane(NETWORK, options, log=True)
     speed = replace(SPEED, prefill_per_token_ps=load.prefill_per_token_ps)
     nodes: list[int] = np.random.default_rng(5).permutation(load.prefill + load.decode).tolist()
     for index, node in enumerate(nodes):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.bench_kernel import LOADS, SPEED, Load, requests_of
+from benchmarks.bench_kernel import LOADS, SPEED, Load, empty_plane, requests_of
 from heteroscale.config.scenario_sections import ContentionName, NetworkSection
 from heteroscale.entities.placement import PlacementRequest
 from heteroscale.entities.policy import LifecycleSpec, PolicySpec
@@ -31,7 +31,7 @@ from heteroscale.prescheduler.topology import build_tree
 from heteroscale.sim.hardware import network_table, uplink_fs_per_byte
 from heteroscale.sim.nodes import NodePool
 from heteroscale.sim.sampling import quantile_s
-from heteroscale.sim.serving import Serving, ServingOptions
+from heteroscale.sim.serving import ServingOptions
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk
 
 LOAD = LOADS["paper-190rps"]
@@ -139,16 +139,8 @@ def drawn(nodes: Sequence[Node], load: Load, seed: int) -> list[Seat]:
 
 def served(seats: Sequence[Seat], trace: ArrivalChunk, links: NetworkSection) -> Figures:
     """Return what the trace was served with."""
-    serving = Serving(
-        prefill_token_budget=8192,
-        decode_max_batch=256,
-        admission_limit=64,
-        slo_ttft_ps=PS_PER_S,
-        slo_tbt_ps=PS_PER_S // 25,
-        network=network_table(links),
-        options=ServingOptions(uplink_fs_per_byte=uplink_fs_per_byte(links)),
-        log=True,
-    )
+    options = ServingOptions(uplink_fs_per_byte=uplink_fs_per_byte(links))
+    serving = empty_plane(network_table(links), options, log=True)
     speed = replace(SPEED, prefill_per_token_ps=LOAD.prefill_per_token_ps)
     places = [tuple(int(part.rpartition("-")[2]) for part in s.node.domain[1:]) for s in seats]
     for seat, (s2, s1, s0) in zip(seats, places, strict=True):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,8 @@ from threading import Event
 import httpx
 import pytest
 import yaml
+
+from tests.ports import free_ports
 
 STAGES = Path(__file__).parent / "stages.yaml"
 TOKEN = "admin-of-this-test"
@@ -90,15 +91,6 @@ def control_plane(folder: Path) -> Iterator[ControlPlane]:
         server = f"--server-address=127.0.0.1:{others[2]}"
         start("kwok", *kubelet, server, "--config", str(STAGES))
         yield plane
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago."""
-    with ExitStack() as opened:
-        probes = [opened.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 def _write_files(plane: ControlPlane) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from tests.ports import free_ports
 
 HERE = Path(__file__).resolve().parent
 MODEL = "tiny"
@@ -74,7 +75,7 @@ def running(python: Path, folder: Path, instances: Sequence[Sequence[str]]) -> I
     _write_step_times(folder / "step_times.npz")
     with ExitStack() as stack:
         network = stack.enter_context(own_network())
-        port = _free_port()
+        (port,) = free_ports(1)
         url = f"http://127.0.0.1:{port}"
         common = (
             *("--model-path", str(folder / "model"), "--model-name", MODEL),
@@ -130,13 +131,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.socket() as any_socket:
-        any_socket.bind(("127.0.0.1", 0))
-        port: int = any_socket.getsockname()[1]
-        return port
 
 
 def _write_step_times(path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_ports
 
 #: labels → (epoch seconds, value), ascending in time
 Series = dict[tuple[tuple[str, str], ...], list[tuple[float, float]]]
@@ -80,9 +81,7 @@ def scraping(folder: Path, target: str, labels: Mapping[str, str]) -> Iterator[s
 @contextmanager
 def _running(folder: Path, config: str) -> Iterator[str]:
     (folder / "prometheus.yml").write_text(config, encoding="utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     with subprocess.Popen(
         [
             binary("prometheus"),

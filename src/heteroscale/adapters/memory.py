@@ -19,6 +19,7 @@ from heteroscale.entities.action import (
 )
 from heteroscale.entities.service import FleetSpec
 from heteroscale.entities.snapshot import (
+    WAYS,
     GroupRole,
     Instance,
     InstanceState,
@@ -116,15 +117,6 @@ class MemoryJournal:
 #: (service, group, role, accelerator)
 _CountKey = tuple[str, str, str, str]
 
-#: where an action may move an instance from each state
-_WAYS: Mapping[InstanceState, frozenset[Rotation]] = {
-    InstanceState.PENDING: frozenset({Rotation.READY, Rotation.HELD}),
-    InstanceState.STARTING: frozenset({Rotation.READY, Rotation.HELD}),
-    InstanceState.READY: frozenset({Rotation.READY, Rotation.WITHDRAWN, Rotation.DRAINING}),
-    InstanceState.HELD: frozenset(Rotation),
-    InstanceState.WITHDRAWN: frozenset({Rotation.READY, Rotation.WITHDRAWN, Rotation.DRAINING}),
-    InstanceState.DRAINING: frozenset({Rotation.DRAINING}),
-}
 _UNBORN = frozenset({InstanceState.PENDING, InstanceState.STARTING})
 
 
@@ -273,7 +265,7 @@ class MemorySubcluster:
             return OutcomeKind.APPLIED, ""
         if one.version != action.version:
             return OutcomeKind.STALE, f"{action.uid} is at version {one.version}"
-        if action.to not in _WAYS.get(one.state, frozenset()):
+        if action.to not in WAYS.get(one.state, frozenset()):
             return OutcomeKind.REFUSED, f"no way from {one.state.value} to {action.to.value}"
         self._last_actions[action.uid] = action.id
         held = action.to is Rotation.HELD

@@ -70,6 +70,8 @@ class Tick:
         self._heard: dict[
             tuple[Stage, Signal], list[tuple[Question, Mapping[Whose, Told] | None]]
         ] = {}
+        #: (stage, signal, of a gateway) → who is asked
+        self._asked: dict[tuple[Stage, Signal, bool], set[Voice]] = {}
         self._told_of = told_of
         for question, answer in zip(questions, answers, strict=True):
             told = _by_role(question, answer) if isinstance(answer, Answer) else None
@@ -78,6 +80,8 @@ class Tick:
                 self._targets[question.voice] = told or {}
                 continue
             self._heard.setdefault((rule.stage, rule.signal), []).append((question, told))
+            kind = (rule.stage, rule.signal, question.of_gateway)
+            self._asked.setdefault(kind, set()).add(question.voice)
             if told is not None:
                 told_of[question] = frozenset(told)
 
@@ -113,11 +117,7 @@ class Tick:
             return Reading(signal=signal, role=leaf.path, value=None, cause=UnknownCause.MISSING)
         whose = (spec.name, "" if of_gateways else leaf.path)
         wanted = None if of_gateways or expected is None else expected.get(whose, 0)
-        asked = {
-            question.voice
-            for question, _ in self._heard[leaf.stage, signal]
-            if question.of_gateway == bool(of_gateways)
-        }
+        asked = self._asked[leaf.stage, signal, bool(of_gateways)]
         coverage = self._coverage(asked, voices.values(), whose, wanted)
         return _combined(signal, leaf.path, stat, tuple(voices.values()), coverage)
 

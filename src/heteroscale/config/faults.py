@@ -91,12 +91,12 @@ def _rule(fault: ErrorDetails, section: type[Section]) -> str:
     return _RULES.get(fault["type"], "is not allowed here").format(**context)
 
 
-def unknown_key(key: str, known: Iterable[str]) -> str:
-    """Return the rule for a key that does not exist, with the one that was probably meant."""
+def unknown_key(key: str, known: Iterable[str], thing: str = "key") -> str:
+    """Return the rule for a name that does not exist, with the one that was probably meant."""
     names = sorted(known)
     near = difflib.get_close_matches(key, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(names)}"
-    return f"is not a known key; {hint}"
+    hint = f"did you mean {near[0]}?" if near else f"known {thing}s: {', '.join(names)}"
+    return f"is not a known {thing}; {hint}"
 
 
 def _known_keys(section: type[Section], place: tuple[str | int, ...]) -> list[str]:

@@ -82,8 +82,8 @@ def metrics_rules(file: View) -> Iterator[Fault]:
         for source in server.at("sources").items():
             dialect = source.at("dialect").text()
             if dialect is not None and dialect not in known:
-                rule = unknown_key(dialect, known).replace("a known key", "a known dialect")
-                yield Fault(view=source.at("dialect"), rule=rule.replace("keys", "dialects"))
+                rule = unknown_key(dialect, known, "dialect")
+                yield Fault(view=source.at("dialect"), rule=rule)
             yield from _expression_rules(source.at("match"))
     for _, dialect_view in file.at("dialects").entries():
         yield from dialect_rules(dialect_view)

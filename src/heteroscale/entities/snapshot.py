@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from heteroscale.entities.action import Outcome
+from heteroscale.entities.action import Outcome, Rotation
 from heteroscale.entities.topology import Inventory, Node
 
 
@@ -80,6 +80,16 @@ class InstanceState(StrEnum):
 
 #: States whose capacity counts as supply. A pending instance is not supply: it has no GPUs yet.
 SUPPLY_STATES = frozenset({InstanceState.READY, InstanceState.STARTING, InstanceState.HELD})
+
+#: Where an action may move an instance from each state; from one that is absent, nowhere.
+WAYS: Mapping[InstanceState, frozenset[Rotation]] = {
+    InstanceState.PENDING: frozenset({Rotation.READY, Rotation.HELD}),
+    InstanceState.STARTING: frozenset({Rotation.READY, Rotation.HELD}),
+    InstanceState.READY: frozenset({Rotation.READY, Rotation.WITHDRAWN, Rotation.DRAINING}),
+    InstanceState.HELD: frozenset(Rotation),
+    InstanceState.WITHDRAWN: frozenset({Rotation.READY, Rotation.WITHDRAWN, Rotation.DRAINING}),
+    InstanceState.DRAINING: frozenset({Rotation.DRAINING}),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from heteroscale.entities.reasons import describe
 from heteroscale.prescheduler.defragment import Defragmentation, Relocation
 from heteroscale.prescheduler.explain import explain_placement
+from heteroscale.report.what_if import grant_values
 
 
 def advice_lines(found: Defragmentation) -> list[str]:
@@ -40,17 +41,7 @@ def advice_values(found: Defragmentation) -> Mapping[str, object]:
             }
             for one in found.moves
         ],
-        "moved_to": [
-            {
-                "service": grant.service,
-                "group": grant.group,
-                "role": grant.role,
-                "accelerator": grant.accelerator,
-                "domain": list(grant.domain or (grant.subcluster,)),
-                "replicas": grant.replicas,
-            }
-            for grant in found.grants
-        ],
+        "moved_to": [grant_values(grant) for grant in found.grants],
     }
 
 

@@ -10,7 +10,7 @@ from html import escape
 
 from heteroscale.config.inventory import NamedFault
 from heteroscale.entities.fleet import KnownFleet, NodeName
-from heteroscale.entities.placement import NoFit
+from heteroscale.entities.placement import Grant, NoFit
 from heteroscale.entities.reasons import describe
 from heteroscale.entities.service import RolePath, ServiceSpec
 from heteroscale.entities.snapshot import Instance
@@ -195,6 +195,18 @@ def _counts(counts: Counts) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none"
 
 
+def grant_values(grant: Grant) -> Mapping[str, object]:
+    """Return what one group is given, for JSON."""
+    return {
+        "service": grant.service,
+        "group": grant.group,
+        "role": grant.role,
+        "accelerator": grant.accelerator,
+        "domain": list(grant.domain or (grant.subcluster,)),
+        "replicas": grant.replicas,
+    }
+
+
 def proposal_json(
     fleet: KnownFleet,
     asked: WhatIf,
@@ -220,17 +232,7 @@ def proposal_json(
             }
             for change in proposal.changes
         ],
-        "grants": [
-            {
-                "service": grant.service,
-                "group": grant.group,
-                "role": grant.role,
-                "accelerator": grant.accelerator,
-                "domain": list(grant.domain or (grant.subcluster,)),
-                "replicas": grant.replicas,
-            }
-            for grant in asked.plan.grants
-        ],
+        "grants": [grant_values(grant) for grant in asked.plan.grants],
         "releases": [
             {
                 "service": one.service,

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeAlias
 
 from heteroscale.config.cluster_sections import ClusterFile, ScalableKind, WorkloadSection
 from heteroscale.config.label_presets import LABEL_PRESETS
@@ -43,6 +44,9 @@ from heteroscale.subcluster.writing import Change, Hindrances, Writer
 #: changes under way at once
 _AT_ONCE = 8
 _NUMBER = re.compile(r"-(\d+)$")
+
+#: a workload and its pods, oldest first
+_Owned: TypeAlias = tuple[WorkloadSection, Sequence[KubeObject]]
 
 
 class InPlaceSubcluster:
@@ -109,7 +113,8 @@ class InPlaceSubcluster:
             one is not before for one, before in zip(read, self._read, strict=True)
         ):
             self._read = read
-            instances = tuple(self._instances())
+            owned = tuple(self._owned())
+            instances = tuple(self._instances(owned))
             hindrances = self._hindrances()
             self._shown = Observation(
                 subcluster=self.name,
@@ -117,7 +122,7 @@ class InPlaceSubcluster:
                 instances=instances,
                 group_roles=tuple(self._group_roles()),
                 nodes=self._nodes_now(),
-                notices=tuple(self._notices(hindrances)),
+                notices=tuple(self._notices(hindrances, owned)),
             )
             self._writer.know(instances, hindrances)
         self._shown = replace(self._shown, age_s=age_s)
@@ -184,9 +189,9 @@ class InPlaceSubcluster:
                     version=str(found["metadata"]["generation"]),
                 )
 
-    def _instances(self) -> Iterable[Instance]:
-        for workload in self._file.workloads:
-            for position, pod in enumerate(self._pods_of(workload)):
+    def _instances(self, owned: Iterable[_Owned]) -> Iterable[Instance]:
+        for workload, pods in owned:
+            for position, pod in enumerate(pods):
                 number = _number_of(pod, workload.kind)
                 yield instance_of(
                     pod,
@@ -196,18 +201,24 @@ class InPlaceSubcluster:
                     self._file.nodes.resource,
                 )
 
-    def _pods_of(self, workload: WorkloadSection) -> Sequence[KubeObject]:
-        """Return a workload's pods, oldest first."""
-        found = self._object_of(workload)
-        if found is None:
-            return ()
-        wanted = pods_of(SCALABLES[workload.kind], found, workload.component)
-        pods = [
-            pod
-            for pod in self._pods[workload.namespace].objects().values()
-            if wanted and wanted.items() <= (pod["metadata"].get("labels") or {}).items()
-        ]
-        return sorted(pods, key=_seniority)
+    def _owned(self) -> Iterable[_Owned]:
+        """Yield every workload with its pods, by one look at each pod of its rarest label."""
+        labelled: dict[tuple[str, str, str], list[KubeObject]] = {}
+        for namespace, watched in self._pods.items():
+            for pod in watched.objects().values():
+                for key, value in _labels(pod).items():
+                    labelled.setdefault((namespace, key, value), []).append(pod)
+        for workload in self._file.workloads:
+            found = self._object_of(workload)
+            wanted = (
+                {}
+                if found is None
+                else pods_of(SCALABLES[workload.kind], found, workload.component)
+            )
+            bearers = (labelled.get((workload.namespace, *pair), []) for pair in wanted.items())
+            rarest = min(bearers, key=len, default=[])
+            pods = [pod for pod in rarest if wanted.items() <= _labels(pod).items()]
+            yield workload, sorted(pods, key=_seniority)
 
     def _hindrances(self) -> Hindrances:
         contested: dict[str, str] = {}
@@ -222,16 +233,16 @@ class InPlaceSubcluster:
                 rolling[workload.service] = f"{name} is replacing its pods"
         return Hindrances(contested=contested, rolling=rolling)
 
-    def _notices(self, hindrances: Hindrances) -> Iterable[str]:
+    def _notices(self, hindrances: Hindrances, owned: Iterable[_Owned]) -> Iterable[str]:
         for service, other in sorted(hindrances.contested.items()):
             yield f"{service}: {other}: nothing of it is changed"
         for service, rollout in sorted(hindrances.rolling.items()):
             yield f"{service}: {rollout}: nothing of it is scaled in meanwhile"
-        for workload in self._file.workloads:
-            stuck = Counter(filter(None, map(unschedulable, self._pods_of(workload))))
-            for reason, pods in sorted(stuck.items()):
+        for workload, pods in owned:
+            stuck = Counter(filter(None, map(unschedulable, pods)))
+            for reason, count in sorted(stuck.items()):
                 yield (
-                    f"{workload.service}: {pods} of {workload.role} on {workload.accelerator} "
+                    f"{workload.service}: {count} of {workload.role} on {workload.accelerator} "
                     f"find no node: {reason}"
                 )
 
@@ -265,6 +276,10 @@ class InPlaceSubcluster:
             healthy=not node["spec"].get("unschedulable", False)
             and any(one["status"] == "True" for one in ready),
         )
+
+
+def _labels(pod: KubeObject) -> Mapping[str, str]:
+    return pod["metadata"].get("labels") or {}
 
 
 def _seniority(pod: KubeObject) -> tuple[float, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from heteroscale.config.cluster_sections import ClusterFile, ScalableKind, WorkloadSection
 from heteroscale.entities.action import OutcomeKind, Rotation, RotationAction, ScaleAction
-from heteroscale.entities.snapshot import Instance, InstanceState
+from heteroscale.entities.snapshot import WAYS, Instance
 from heteroscale.ports import Clock
 from heteroscale.subcluster.api_server import (
     JSON_PATCH,
@@ -34,23 +34,13 @@ from heteroscale.subcluster.scalables import (
 )
 from heteroscale.subcluster.watched import Watched
 
-_NOT_FOUND, _CONFLICT, _TOO_MANY, _UNPROCESSABLE = 404, 409, 429, 422
+_NOT_FOUND, _CONFLICT, _UNPROCESSABLE = 404, 409, 422
 #: what a failed `test` of a JSON patch is answered with
 _TEST_FAILED = "testing"
 #: objects change for reasons of their own; a write that met one is tried again so often
 _TRIES = 4
 #: far below the 0 of a pod without the annotation
 _CHEAP = "-1000"
-
-#: where an instance may go from each state
-_WAYS: Mapping[InstanceState, frozenset[Rotation]] = {
-    InstanceState.PENDING: frozenset({Rotation.READY, Rotation.HELD}),
-    InstanceState.STARTING: frozenset({Rotation.READY, Rotation.HELD}),
-    InstanceState.READY: frozenset({Rotation.READY, Rotation.WITHDRAWN, Rotation.DRAINING}),
-    InstanceState.HELD: frozenset(Rotation),
-    InstanceState.WITHDRAWN: frozenset({Rotation.READY, Rotation.WITHDRAWN, Rotation.DRAINING}),
-    InstanceState.DRAINING: frozenset({Rotation.DRAINING}),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,22 +124,17 @@ class Writer:
         pod = self._pod(action.uid)
         if pod is None:
             return Change(OutcomeKind.STALE, f"{action.uid} is gone")
-        if version_of(pod).partition(".")[0] == action.id:
-            return APPLIED
-        leaves = action.to in (Rotation.WITHDRAWN, Rotation.DRAINING)
-        hindrance = self._hindrances.of(action.service, shrinks=leaves)
-        if hindrance and action.to is not Rotation.READY:
-            return Change(OutcomeKind.REFUSED, hindrance)
-        if self._file.routing_label is None and action.to is not Rotation.DRAINING:
-            return Change(OutcomeKind.REFUSED, "no routing_label: pods cannot leave rotation")
+        forbidden = self._forbidden(action)
         path = _pod_path(pod)
         for _ in range(_TRIES):
             if version_of(pod).partition(".")[0] == action.id:
                 return APPLIED
+            if forbidden:
+                return Change(OutcomeKind.REFUSED, forbidden)
             if version_of(pod) != action.version:
                 return Change(OutcomeKind.STALE, f"{action.uid} is at {version_of(pod)}")
             state = self._instances[action.uid].state
-            if action.to not in _WAYS.get(state, frozenset()):
+            if action.to not in WAYS.get(state, frozenset()):
                 way = f"from {state.value} to {action.to.value}"
                 return Change(OutcomeKind.REFUSED, f"no way {way}")
             label = self._file.routing_label
@@ -165,6 +150,16 @@ class Writer:
                 return Change(OutcomeKind.STALE, f"{action.uid} is gone")
             pod = reply.body
         return Change(OutcomeKind.STALE, f"{action.uid} changes all the time")
+
+    def _forbidden(self, action: RotationAction) -> str:
+        """Return why a pod may not be moved whatever its state; "" = it may."""
+        leaves = action.to in (Rotation.WITHDRAWN, Rotation.DRAINING)
+        hindrance = self._hindrances.of(action.service, shrinks=leaves)
+        if hindrance and action.to is not Rotation.READY:
+            return hindrance
+        if self._file.routing_label is None and action.to is not Rotation.DRAINING:
+            return "no routing_label: pods cannot leave rotation"
+        return ""
 
     def _workload_of(self, action: ScaleAction) -> WorkloadSection | None:
         wanted = (action.service, action.group, action.role, action.accelerator)
