@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
@@ -121,7 +122,7 @@ def test_1_and_2_the_ledger_is_never_negative_and_conserves(
     for option, keep in takes:
         before = free_gpus(ledger)
         trial = ledger.fork()
-        taken = trial.take(("east",), option)
+        taken = bool(trial.take(("east",), option))
         after = free_gpus(trial)
         assert free_gpus(ledger) == before
         assert min(after.values(), default=0) >= 0
@@ -165,6 +166,27 @@ def test_2_and_3_steps_are_placed_whole_within_what_there_is(
     for node in inventory.nodes:
         free[node.accelerator] += node.gpus * node.healthy
     assert all(used[kind] <= free[kind] for kind in used)
+    check_seats(inventory, asked, made)
+
+
+def check_seats(
+    inventory: Inventory, asked: Sequence[PlacementRequest], made: PlacementPlan
+) -> None:
+    """Hold every grant to naming room that is there, in its domain, on its accelerator."""
+    nodes = {node.name: node for node in inventory.nodes}
+    specs = {request.spec.name: request.spec for request in asked}
+    seated: Counter[str] = Counter()
+    for grant in made.grants:
+        option = specs[grant.service].option(grant.role, grant.accelerator)
+        assert option is not None
+        assert len(grant.nodes) == grant.replicas
+        for names in grant.nodes:
+            assert len(set(names)) == option.nodes
+            for node in map(nodes.__getitem__, names):
+                seated[node.name] += option.gpus
+                assert (node.healthy, node.accelerator) == (True, grant.accelerator)
+                assert node.domain[: len(grant.domain)] == grant.domain
+    assert all(gpus <= nodes[name].gpus for name, gpus in seated.items())
 
 
 @given(inventories(), DISTINCT, st.randoms(use_true_random=False))

@@ -52,6 +52,11 @@ class Grant:
     domain: DomainPath
     subcluster: str
     replicas: int
+    #: of each instance the names of the nodes it was seated on, sorted; the sub-cluster, which
+    #: knows what has changed since, may seat it elsewhere in the domain
+    nodes: tuple[tuple[str, ...], ...]
+    #: of all its instances, in the operator's currency; None = not stated for the accelerator
+    price_per_hour: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

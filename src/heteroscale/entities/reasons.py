@@ -167,7 +167,8 @@ TEXTS: dict[ReasonCode, str] = {
     " {exact:.2f} is approached in bounded moves",
     ReasonCode.RATIO_BROKEN: "{role} gets {capacity} units where the ratio asks for {asked}: the"
     " operator's bound, pin or pause comes first",
-    ReasonCode.PLACED: "{replicas} {role} on {accelerator} placed in group {group} at {domain}",
+    ReasonCode.PLACED: "{replicas} {role} on {accelerator} placed in group {group} at {domain}"
+    " ({seats})",
     ReasonCode.NO_FIT: "{capacity} units of {role} fit nowhere; {causes}",
     ReasonCode.COMING: "{units:.4g} units of {role} were asked for before and are waited for",
     ReasonCode.GIVES_WAY: "gives way to {to}: at most {most} units of {role}, until nobody of"

@@ -13,7 +13,7 @@ from itertools import groupby
 
 from heteroscale.entities.action import Action, Outcome, ScaleAction
 from heteroscale.entities.decision import Decision, Direction, Reason, Step
-from heteroscale.entities.placement import PlacementPlan
+from heteroscale.entities.placement import Grant, PlacementPlan
 from heteroscale.entities.reasons import describe
 from heteroscale.entities.service import ServiceSpec
 from heteroscale.entities.snapshot import Instance, Reading
@@ -212,7 +212,7 @@ def _outcome_text(outcome: Outcome) -> str:
 def _placement_texts(placement: PlacementPlan, name: str) -> tuple[str, ...]:
     grants = [
         f"{one.replicas} {one.role} on {one.accelerator} granted to group {one.group} in"
-        f" {'/'.join((one.subcluster, *one.domain[1:]))}"
+        f" {'/'.join((one.subcluster, *one.domain[1:]))}{_priced(one)}"
         for one in placement.grants
         if one.service == name
     ]
@@ -227,6 +227,13 @@ def _placement_texts(placement: PlacementPlan, name: str) -> tuple[str, ...]:
         if one.service == name
     ]
     return tuple(grants + releases + missing)
+
+
+def _priced(grant: Grant) -> str:
+    """Return every node, and the price where it is stated."""
+    nodes = ", ".join("+".join(names) for names in grant.nodes)
+    price = grant.price_per_hour
+    return f" on {nodes}" if price is None else f" on {nodes}; {price:,.2f} an hour"
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -9,6 +9,9 @@ from heteroscale.entities.placement import Grant, NoFit
 from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.service import RolePath
 
+#: of more instances the nodes are not told one by one: the grant has them all
+_SEATS_TOLD = 6
+
 
 def explain_placement(grants: Iterable[Grant], no_fits: Iterable[NoFit]) -> tuple[Reason, ...]:
     """Return one reason per grant, then one per role that was left without."""
@@ -22,6 +25,7 @@ def explain_placement(grants: Iterable[Grant], no_fits: Iterable[NoFit]) -> tupl
                 "accelerator": grant.accelerator,
                 "group": grant.group,
                 "domain": "/".join(grant.domain or (grant.subcluster,)),
+                "seats": _seats(grant),
             },
         )
         for grant in grants
@@ -56,6 +60,16 @@ def explain_coming(coming: Mapping[RolePath, float]) -> tuple[Reason, ...]:
         )
         for role in sorted(coming)
     )
+
+
+def _seats(grant: Grant) -> str:
+    """Return the nodes and the price as "n07, n08+n09 and 3 more; 76.80 an hour"."""
+    told = ", ".join("+".join(nodes) for nodes in grant.nodes[:_SEATS_TOLD])
+    more = len(grant.nodes) - _SEATS_TOLD
+    if more > 0:
+        told += f" and {more} more"
+    price = grant.price_per_hour
+    return told if price is None else f"{told}; {price:,.2f} an hour"
 
 
 def _told(no_fit: NoFit) -> str:

@@ -5,6 +5,7 @@ Steps are tried in the first domain that holds them; nothing of a step counts un
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from heteroscale.entities.placement import Grant, PlacementRequest
@@ -21,8 +22,10 @@ from heteroscale.prescheduler.groups import (
 from heteroscale.prescheduler.ledger import Ledger
 from heteroscale.prescheduler.objective import size_of
 
-#: (group, role, accelerator, sub-cluster, domain) → replicas granted
-_Grants = dict[tuple[str, RolePath, str, str, DomainPath], int]
+#: of one instance: the names of its nodes, sorted
+Seat = tuple[str, ...]
+#: (group, role, accelerator, sub-cluster, domain) → the seats of the instances granted
+_Grants = dict[tuple[str, RolePath, str, str, DomainPath], list[Seat]]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,14 +47,14 @@ class Growth:
     groups: list[Group] = field(default_factory=list)
     grants: _Grants = field(default_factory=dict)
 
-    def give(
-        self, group: Group, role: RolePath, accelerator: str, domain: DomainPath, replicas: int
-    ) -> None:
-        """Write down instances that one role of a group gets in a domain."""
+    def given(
+        self, group: Group, role: RolePath, accelerator: str, domain: DomainPath
+    ) -> list[Seat]:
+        """Return what one role of a group is granted in a domain, to be added to."""
         # A group that is bound to nothing narrower than its sub-cluster says so.
         target = domain if len(domain) > 1 else ()
         key = (group.name, role, accelerator, group.subcluster, target)
-        self.grants[key] = self.grants.get(key, 0) + replicas
+        return self.grants.setdefault(key, [])
 
     def new_group(self, domain: DomainPath) -> Group:
         """Return a group that is opened in a domain, under a name that none has."""
@@ -76,20 +79,25 @@ class _Trial:
     ledger: Ledger
     scopes: dict[RolePath, DomainPath]
     surplus: dict[RolePath, float]
-    #: (role, accelerator, domain) → replicas
-    taken: dict[tuple[RolePath, str, DomainPath], int]
+    #: (role, accelerator, domain) → instances
+    taken: dict[tuple[RolePath, str, DomainPath], tuple[Seat, ...]]
     #: roles of which the group has nothing yet
     lacking: frozenset[RolePath]
     #: accelerator → GPUs that may still be taken; absent = any number
     quota: dict[str, int]
 
-    def take(self, domain: DomainPath, option: AcceleratorOption) -> bool:
+    def take(self, role: RolePath, domain: DomainPath, option: AcceleratorOption) -> bool:
         """Deduct one instance inside a domain; False = it does not fit."""
         gpus = size_of(option)
-        if self.quota.get(option.type, gpus) < gpus or not self.ledger.take(domain, option):
+        if self.quota.get(option.type, gpus) < gpus:
+            return False
+        nodes = self.ledger.take(domain, option)
+        if not nodes:
             return False
         if option.type in self.quota:
             self.quota[option.type] -= gpus
+        key = (role, option.type, domain)
+        self.taken[key] = (*self.taken.get(key, ()), self.ledger.names(nodes))
         return True
 
     def fork(self) -> _Trial:
@@ -188,8 +196,8 @@ def _settle(growth: Growth, group: Group, step: dict[RolePath, int], trial: _Tri
         group.units[role] = group.units.get(role, 0.0) + units
         if not growth.left[role]:
             del growth.left[role]
-    for (role, accelerator, domain), replicas in trial.taken.items():
-        growth.give(group, role, accelerator, domain, replicas)
+    for (role, accelerator, domain), seats in trial.taken.items():
+        growth.given(group, role, accelerator, domain).extend(seats)
 
 
 def _fits(scope: Scope, domain: DomainPath, step: dict[RolePath, int], trial: _Trial) -> bool:
@@ -224,12 +232,10 @@ def _take(leaf: RoleSpec, domain: DomainPath, units: int, trial: _Trial) -> bool
     elsewhere = trial.surplus.get(leaf.path, 0.0) if leaf.path in trial.lacking else 0.0
     owed = units - (trial.surplus.get(leaf.path, 0.0) - elsewhere)
     while owed > UNIT_SLACK:
-        option = next((o for o in leaf.accelerators if trial.take(domain, o)), None)
+        option = next((o for o in leaf.accelerators if trial.take(leaf.path, domain, o)), None)
         if option is None:
             return False
         owed -= option.capacity
-        key = (leaf.path, option.type, domain)
-        trial.taken[key] = trial.taken.get(key, 0) + 1
     trial.surplus[leaf.path] = elsewhere - owed
     return True
 
@@ -248,17 +254,32 @@ def _open(growth: Growth, ledger: Ledger) -> bool:
     return False
 
 
-def granted(growth: Growth) -> list[Grant]:
-    """Return what a service was given."""
+def granted(growth: Growth, prices: Mapping[str, float]) -> list[Grant]:
+    """Return what a service was given.
+
+    Args:
+        prices: accelerator → price of a GPU for an hour; absent = not stated.
+    """
+    spec = growth.request.spec
     return [
         Grant(
-            service=growth.request.spec.name,
+            service=spec.name,
             group=group,
             role=role,
             accelerator=accelerator,
             domain=domain,
             subcluster=subcluster,
-            replicas=replicas,
+            replicas=len(seats),
+            nodes=tuple(sorted(seats)),
+            price_per_hour=_price(spec.option(role, accelerator), len(seats), prices),
         )
-        for (group, role, accelerator, subcluster, domain), replicas in growth.grants.items()
+        for (group, role, accelerator, subcluster, domain), seats in growth.grants.items()
     ]
+
+
+def _price(
+    option: AcceleratorOption | None, replicas: int, prices: Mapping[str, float]
+) -> float | None:
+    if option is None or option.type not in prices:
+        return None
+    return replicas * size_of(option) * prices[option.type]

@@ -129,6 +129,10 @@ class Ledger:
         """Free GPUs per node."""
         return self._free
 
+    def names(self, nodes: Iterable[int]) -> tuple[str, ...]:
+        """Return the names of nodes, sorted."""
+        return tuple(sorted(self._stock.nodes[index].name for index in nodes))
+
     def occupy(self, node: int, gpus: int) -> None:
         """Deduct GPUs of one node."""
         self._occupy(node, gpus)
@@ -148,12 +152,12 @@ class Ledger:
         self._free, self._starts = trial._free, trial._starts
         self._censuses.clear()
 
-    def take(self, domain: DomainPath, option: AcceleratorOption) -> bool:
-        """Deduct one instance inside a domain; False = it does not fit and nothing is deducted."""
+    def take(self, domain: DomainPath, option: AcceleratorOption) -> tuple[int, ...]:
+        """Deduct one instance inside a domain and return its nodes; () = it does not fit."""
         found = self._find(domain, option)
         for index in found:
             self._occupy(index, option.gpus)
-        return bool(found)
+        return found
 
     def has_room(self, domain: DomainPath, option: AcceleratorOption) -> bool:
         """Return whether one instance would fit inside a domain."""

@@ -74,7 +74,7 @@ def place(
         for batch in _batches([_growth(request, tree.levels) for request in growing], ledger):
             _place_batch(batch, ledger, tree.levels, prices, no_fits)
             for growth in batch:
-                grants += granted(growth)
+                grants += granted(growth, prices)
     return PlacementPlan(
         grants=tuple(sorted(grants, key=_grant_order)),
         releases=tuple(sorted(releases, key=lambda release: release.service)),

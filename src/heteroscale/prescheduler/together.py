@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from heteroscale.entities.service import UNIT_SLACK, AcceleratorOption, RolePath
-from heteroscale.prescheduler.growth import Growth
+from heteroscale.prescheduler.growth import Growth, Seat
 from heteroscale.prescheduler.ledger import Ledger
 from heteroscale.prescheduler.objective import size_of
 from heteroscale.prescheduler.pose import can_be_posed, in_ratio, pose
@@ -52,22 +52,28 @@ def place_together(
     for placed in solve(problem):
         own[placed.request].append(placed)
     wanted: dict[int, list[tuple[int, AcceleratorOption, int]]] = {}
+    owners: list[list[Seat]] = []
     exhausted: dict[str, bool] = {}
     for (growth, units), request, found in zip(asked, problem.requests, own, strict=True):
         opened = sum(placed.home is None for placed in found)
         exhausted[request.name] = opened < request.new_groups and units == growth.left
         kept = _without_excess(request, found)
-        _write(growth, request, kept)
-        for placed in kept:
-            for block in placed.blocks:
-                option = request.needs[block.need].options[block.option]
-                wanted.setdefault(block.cell, []).append((len(wanted), option, block.replicas))
-    seat(ground, ledger, wanted)
+        for block, option, seats in _written(growth, request, kept):
+            wanted.setdefault(block.cell, []).append((len(owners), option, block.replicas))
+            owners.append(seats)
+    for owner, found_nodes in seat(ground, ledger, wanted).items():
+        owners[owner] += map(ledger.names, found_nodes)
     return [exhausted.get(growth.request.spec.name, False) for growth in growths]
 
 
-def _write(growth: Growth, request: Request, found: Sequence[Placed]) -> None:
-    """Write a solution down: in the groups, in the grants, in what is left."""
+def _written(
+    growth: Growth, request: Request, found: Sequence[Placed]
+) -> list[tuple[Block, AcceleratorOption, list[Seat]]]:
+    """Write a solution down, in the groups and in what is left; return what is still to be seated.
+
+    Of each block its option, and where in the grants its seats belong.
+    """
+    unseated = []
     homes = list(growth.groups)
     inner = {role: narrow.path for narrow in request.narrows for role in narrow.roles}
     cover: dict[RolePath, float] = {}
@@ -82,7 +88,8 @@ def _write(growth: Growth, request: Request, found: Sequence[Placed]) -> None:
                 domain = placed.narrows[inner[need.role]]
             if option.type in growth.quota:
                 growth.quota[option.type] -= block.replicas * size_of(option)
-            growth.give(group, need.role, option.type, domain, block.replicas)
+            given = growth.given(group, need.role, option.type, domain)
+            unseated.append((block, option, given))
             units = block.replicas * option.capacity
             group.units[need.role] = group.units.get(need.role, 0.0) + units
             cover[need.role] = cover.get(need.role, 0.0) + units
@@ -94,6 +101,7 @@ def _write(growth: Growth, request: Request, found: Sequence[Placed]) -> None:
         growth.left[need.role] -= units
         if not growth.left[need.role]:
             del growth.left[need.role]
+    return unseated
 
 
 def _due(need: Need, request: Request, steps: int) -> int:

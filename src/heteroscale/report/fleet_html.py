@@ -36,7 +36,7 @@ class Overlay:
     before: str
     #: node → what changes on it
     moves: Mapping[NodeName, Sequence[NodeMove]]
-    #: (domain, service, role, instances) of what is granted to no node in particular
+    #: (domain, service, role, instances) of what comes, told of the whole domain
     grants: Sequence[tuple[DomainPath, str, str, int]] = ()
 
 

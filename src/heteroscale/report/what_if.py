@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import chain
 
 from heteroscale.config.inventory import NamedFault
 from heteroscale.entities.fleet import KnownFleet, NodeName
@@ -204,6 +205,8 @@ def grant_values(grant: Grant) -> Mapping[str, object]:
         "accelerator": grant.accelerator,
         "domain": list(grant.domain or (grant.subcluster,)),
         "replicas": grant.replicas,
+        "nodes": [list(nodes) for nodes in grant.nodes],
+        "price_per_hour": grant.price_per_hour,
     }
 
 
@@ -265,6 +268,12 @@ def _no_fit(no_fit: NoFit) -> Mapping[str, object]:
 def overlay_of(fleet: KnownFleet, asked: WhatIf, proposal: Proposal) -> Overlay:
     """Return the plan as what lies over the picture of the fleet."""
     moves: dict[NodeName, list[NodeMove]] = {}
+    by_name = {request.spec.name: request.spec for request in asked.requests}
+    for grant in asked.plan.grants:
+        option = by_name[grant.service].option(grant.role, grant.accelerator)
+        for name in chain.from_iterable(grant.nodes):
+            coming = (grant.service, grant.role, 0 if option is None else option.gpus)
+            moves.setdefault((grant.subcluster, name), []).append(coming)
     for one in proposal.leaving:
         for name in one.nodes:
             move = (one.service, one.role, -(one.gpus or 0))

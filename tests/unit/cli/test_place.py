@@ -44,8 +44,10 @@ def test_as_json(run: Run) -> None:
             "accelerator": "H20",
             "domain": ["west", "core-1"],
             "replicas": 1,
+            "nodes": [[name]],
+            "price_per_hour": 9.6,
         }
-        for role in ("decode", "prefill")
+        for role, name in (("decode", "w-03"), ("prefill", "w-04"))
     ]
     assert [(one["instance"], one["nodes"]) for one in found["releases"]] == [
         ("east/chat-large/g0/decode/H20/d1", ["e-07", "e-08"]),
@@ -67,7 +69,7 @@ def test_the_plan_lies_over_the_picture(run: Run, tmp_path: Path) -> None:
     assert (code, out) == run(*ASKED, WISHES)[:2]
     drawn = embedded(text)
     moved = {node[0]: [move[2] for move in node[7]] for node in drawn["nodes"] if len(node) > 7}
-    assert moved == {"e-03": [-8], "e-07": [-8], "e-08": [-8]}
+    assert moved == {"e-03": [-8], "e-07": [-8], "e-08": [-8], "w-03": [8], "w-04": [8]}
     at = {drawn["domains"][grant[0]][0] for grant in drawn["grants"]}
     assert at == {"core-1"}
     assert "2 instances would be placed, 2 would leave; 2 capacity units fit nowhere." in text
@@ -107,8 +109,8 @@ def test_more_costs_more_and_what_nobody_knows_is_said(run: Run, tmp_path: Path)
         "chat     prefill  none  1 units  1 H20",
         "chat     decode   none  1 units  1 H20",
         "",
-        "chat: 1 decode on H20 placed in group g0 at main",
-        "chat: 1 prefill on H20 placed in group g0 at main",
+        "chat: 1 decode on H20 placed in group g0 at main (a)",
+        "chat: 1 prefill on H20 placed in group g0 at main (b)",
         "",
         "The inventory does not say what all of these GPUs cost.",
         "The inventory says nothing about use: every healthy node counts as free.",

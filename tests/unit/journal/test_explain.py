@@ -155,6 +155,18 @@ def test_placement_is_told_for_one_service() -> None:
                 domain=("alpha", "s2-1"),
                 subcluster="alpha",
                 replicas=2,
+                nodes=(("a-01",), ("a-02", "a-03")),
+                price_per_hour=28.8,
+            ),
+            Grant(
+                service="chat",
+                group="chat-0",
+                role="prefill",
+                accelerator="H20",
+                domain=(),
+                subcluster="alpha",
+                replicas=1,
+                nodes=(("a-04",),),
             ),
         ),
         releases=(
@@ -164,7 +176,8 @@ def test_placement_is_told_for_one_service() -> None:
         no_fits=(NoFit(service="chat", missing={"decode": 3}, causes={"full": 7, "cordoned": 1}),),
     )
     assert _placement_texts(plan, "chat") == (
-        "2 decode on H20 granted to group chat-0 in alpha/s2-1",
+        "2 decode on H20 granted to group chat-0 in alpha/s2-1 on a-01, a-02+a-03; 28.80 an hour",
+        "1 prefill on H20 granted to group chat-0 in alpha on a-04",
         "chosen to leave: u1, u2",
         "not placed: 3 decode; nodes ruled out: 1 cordoned, 7 full",
     )

@@ -35,6 +35,7 @@ GRANT = Grant(
     domain=("east", "a"),
     subcluster="east",
     replicas=2,
+    nodes=(("n00",), ("n01",)),
 )
 
 

@@ -68,8 +68,9 @@ def test_a_group_that_needs_no_scarce_subgroup_could_leave_it() -> None:
                 domain=("east", "h3"),
                 subcluster="east",
                 replicas=1,
+                nodes=((name,),),
             )
-            for role in ("decode", "prefill")
+            for role, name in (("decode", "g"), ("prefill", "h"))
         ),
     )
 

@@ -55,9 +55,12 @@ def request(
 
 
 def placed(*requests: PlacementRequest, nodes: tuple[Node, ...]) -> PlacementPlan:
+    """Return the cycle's answer, without the nodes by name."""
     inventory = build_inventory(*nodes)
     instances = [one for each in requests for one in each.snapshot.instances]
-    return place(requests, inventory, build_tree(inventory, LEVELS), instances)
+    plan = place(requests, inventory, build_tree(inventory, LEVELS), instances)
+    assert all(len(one.nodes) == one.replicas for one in plan.grants)
+    return replace(plan, grants=tuple(replace(one, nodes=()) for one in plan.grants))
 
 
 def count(
@@ -92,6 +95,7 @@ def grant(
         domain=domain,
         subcluster="east",
         replicas=replicas,
+        nodes=(),
     )
 
 
@@ -535,3 +539,32 @@ def test_two_services_that_fit_nowhere_are_told_the_same() -> None:
     each = {"prefill": 1, "decode": 1}
     plan = placed(request("a", add=each), request("b", add=each), nodes=build_nodes(1, domain=A))
     assert [no_fit.causes for no_fit in plan.no_fits] == [{"too few together": 1}] * 2
+
+
+def test_a_grant_names_the_nodes_of_each_instance_and_its_price() -> None:
+    wide = AcceleratorOption(type="H800", gpus=8, nodes=2, within="S0")
+    small = AcceleratorOption(type="H20", gpus=4)
+    asked = request(
+        roles=(
+            build_role("prefill", accelerators=[wide]),
+            build_role("decode", accelerators=[small], share=2),
+        ),
+        add={"prefill": 1, "decode": 2},
+    )
+    leaf = (*A, "a1", "a11")
+    nodes = (
+        *build_nodes(2, domain=leaf),
+        *build_nodes(2, domain=leaf, accelerator="H800", first=2),
+    )
+    inventory = build_inventory(*nodes)
+    tree = build_tree(inventory, LEVELS)
+    assert place([asked], inventory, tree, (), {"H20": 1.5}).grants == (
+        replace(
+            grant("decode", 2), nodes=((nodes[0].name,), (nodes[0].name,)), price_per_hour=12.0
+        ),
+        replace(
+            grant("prefill", 1, on="H800"),
+            nodes=((nodes[2].name, nodes[3].name),),
+            price_per_hour=None,
+        ),
+    )

@@ -14,8 +14,8 @@ def test_who_could_move_what_it_frees_and_where_it_would_stand() -> None:
         "Groups that could leave high subgroups to others:",
         "chat: group g0 (1 decode on H20, 1 prefill on H20) would free 16 H20 at east/h1/p1",
         "New groups that would take their place in less scarce subgroups, all at once:",
-        "chat: 1 decode on H20 placed in group g1 at east/h3",
-        "chat: 1 prefill on H20 placed in group g1 at east/h3",
+        "chat: 1 decode on H20 placed in group g1 at east/h3 (g)",
+        "chat: 1 prefill on H20 placed in group g1 at east/h3 (h)",
     ]
 
 
@@ -45,7 +45,9 @@ def test_as_values() -> None:
                 "accelerator": "H20",
                 "domain": ["east", "h3"],
                 "replicas": 1,
+                "nodes": [[name]],
+                "price_per_hour": None,
             }
-            for role in ("decode", "prefill")
+            for role, name in (("decode", "g"), ("prefill", "h"))
         ],
     }
