@@ -29,13 +29,14 @@ from heteroscale.config.metrics import load_metrics
 from heteroscale.entities.action import Action, RotationAction
 from heteroscale.entities.service import FleetSpec, Mode
 from heteroscale.entities.snapshot import InstanceState, Observation
-from heteroscale.errors import ConfigError
+from heteroscale.errors import ConfigError, SubclusterUnavailable
 from heteroscale.journal.recorder import Recorder
 from heteroscale.loop import ControlLoop, TickReport
-from heteroscale.ports import Clock
+from heteroscale.ports import Clock, Store
 from heteroscale.report.health import Health
 from heteroscale.report.own_metrics import CONTENT_TYPE, OwnMetrics
 from heteroscale.subcluster.api_server import ApiServer
+from heteroscale.subcluster.config_map_store import ConfigMapStore, memory_of
 from heteroscale.subcluster.in_place import InPlaceSubcluster
 from heteroscale.subcluster.lease import Lease
 
@@ -69,7 +70,8 @@ class Controller:
         metrics: PrometheusMetrics,
         subcluster: InPlaceSubcluster,
         lease: Lease | None,
-        state: Path,
+        store: Store,
+        journal: Path,
     ) -> None:
         """Act only while `lease` is held; None = nothing is ever written, so nobody need lead."""
         self._fleet = fleet
@@ -77,7 +79,8 @@ class Controller:
         self._metrics = metrics
         self._subcluster = subcluster
         self._lease = lease
-        self._state = state
+        self._store = store
+        self._journal = journal
         self._figures = OwnMetrics(fleet)
         self._health = Health(steady_s, fleet.interval_s)
         self._said: frozenset[str] = frozenset()
@@ -100,13 +103,15 @@ class Controller:
             if not self._leads(_WAIT_S):
                 continue
             with self._loop() as loop:
-                while self._leads() and not stop.is_set() and done != most:
+                while loop is not None and self._leads() and not stop.is_set() and done != most:
                     told(self._tick(loop))
                     done += 1
                     if done != most:
                         interval_s = self._fleet.interval_s
                         stop.wait(interval_s - self._clock.now_s() % interval_s)
-            if not self._leads():
+            if loop is None:
+                stop.wait(_WAIT_S)
+            elif not self._leads():
                 self._figures.forget()
                 _log.warning("another may lead now: nothing is changed any more")
 
@@ -149,20 +154,29 @@ class Controller:
         return self._lease is None or self._lease.wait(limit_s)
 
     @contextmanager
-    def _loop(self) -> Iterator[ControlLoop]:
-        """Yield a loop that goes on from what was remembered here."""
-        if self._lease is not None:
-            _log.info("we lead")
-        with JournalFolder(self._state / JOURNAL_FOLDER) as journal:
+    def _loop(self) -> Iterator[ControlLoop | None]:
+        """Yield a loop that goes on from what was remembered; None = that cannot be read now."""
+        with JournalFolder(self._journal) as journal:
             self._subcluster.wait_until_filled(self._fleet.interval_s)
-            yield ControlLoop(
-                self._fleet,
-                self._clock,
-                self._metrics,
-                (self._subcluster,),
-                FileStore(self._state / STATE_FILE),
-                Recorder(journal),
-            )
+            try:
+                loop = ControlLoop(
+                    self._fleet,
+                    self._clock,
+                    self._metrics,
+                    (self._subcluster,),
+                    self._store,
+                    Recorder(journal),
+                )
+            except SubclusterUnavailable as error:
+                amiss = f"nothing is done without memory: {error}"
+                if amiss not in self._said:
+                    _log.warning("%s", amiss)
+                self._said = frozenset({amiss})
+                yield None
+                return
+            if self._lease is not None:
+                _log.info("we lead")
+            yield loop
 
 
 def load_files(services: Path, cluster: Path) -> tuple[FleetSpec, ClusterFile]:
@@ -204,7 +218,9 @@ def controller(files: Files, clock: Clock, *, observe: bool) -> Iterator[Control
         opened.callback(subcluster.close)
         metrics = PrometheusMetrics(signals, expected=lambda: _ready(subcluster.observe()))
         opened.callback(metrics.close)
-        yield Controller(fleet, clock, metrics, subcluster, lease, files.state)
+        store = _store(files, clock, cluster.lease, api, lease)
+        journal = files.state / JOURNAL_FOLDER
+        yield Controller(fleet, clock, metrics, subcluster, lease, store, journal)
 
 
 def log_tick(report: TickReport, said: Set[str] = frozenset()) -> None:
@@ -262,6 +278,21 @@ def _lease(files: Files, clock: Clock, section: LeaseSection) -> Lease:
         name=section.name,
         identity=f"{socket.gethostname()}_{uuid.uuid4().hex[:12]}",
         duration_s=section.duration_s,
+    )
+
+
+def _store(
+    files: Files, clock: Clock, section: LeaseSection, api: ApiServer, lease: Lease | None
+) -> Store:
+    """Return where memory is: in the cluster for whoever leads, here for who only looks."""
+    if lease is None:
+        return FileStore(files.state / STATE_FILE)
+    return ConfigMapStore(
+        api,
+        clock,
+        namespace=section.namespace or api.namespace,
+        name=memory_of(section),
+        writer=lease.identity,
     )
 
 

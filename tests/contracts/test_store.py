@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,7 @@ from heteroscale.entities.state import (
 )
 from heteroscale.errors import ConfigError
 from heteroscale.ports import Store
+from tests.cluster.memories import leaders
 
 #: each returns a way to open the same store again, as after a restart
 STORES: dict[str, Callable[[Path], Callable[[], Store]]] = {
@@ -30,9 +31,13 @@ def _opened(store: Store) -> Callable[[], Store]:
     return lambda: store
 
 
-@pytest.fixture(params=sorted(STORES))
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Store]:
-    return STORES[request.param](tmp_path)
+@pytest.fixture(params=[*sorted(STORES), "kubernetes"])
+def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
+    if request.param in STORES:
+        yield STORES[request.param](tmp_path)
+        return
+    with leaders(request.getfixturevalue("plane"), request.node.name) as store_of:
+        yield lambda: store_of("after a restart")
 
 
 FULL = FleetState(

@@ -10,26 +10,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-import msgspec
-
 from heteroscale.entities.state import FleetState
-from heteroscale.errors import ConfigError, Problem
-
-VERSION = 1
-
-
-class _Stored(msgspec.Struct):
-    version: int
-    state: FleetState
-
-
-class _Version(msgspec.Struct):
-    version: int
-
-
-_ENCODER = msgspec.json.Encoder(order="deterministic")
-_DECODER = msgspec.json.Decoder(_Stored)
-_VERSION = msgspec.json.Decoder(_Version)
+from heteroscale.journal.checkpoint import kept, refused, remembered
 
 
 class FileStore:
@@ -49,16 +31,8 @@ class FileStore:
         except FileNotFoundError:
             return FleetState()
         except OSError as error:
-            raise self._refused(f"cannot be read: {error.strerror}") from error
-        try:
-            version = _VERSION.decode(content).version
-            if version != VERSION:
-                raise self._refused(f"must be version {VERSION}", version)
-            return _DECODER.decode(content).state
-        except msgspec.DecodeError as error:
-            raise self._refused(
-                f"is damaged ({error}); restore it, or move it away to start without memory"
-            ) from error
+            raise refused(str(self._path), f"cannot be read: {error.strerror}") from error
+        return remembered(content, str(self._path))
 
     def save(self, state: FleetState, acting: frozenset[str]) -> None:  # noqa: ARG002 - all is kept
         """Keep the state; return once all of it survives a crash.
@@ -66,7 +40,7 @@ class FileStore:
         Raises:
             ConfigError: the file cannot be written; the one before is untouched.
         """
-        content = _ENCODER.encode(_Stored(version=VERSION, state=state))
+        content = kept(state)
         unfinished = self._path.with_name(f".{self._path.name}.unfinished")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,10 +50,7 @@ class FileStore:
         except OSError as error:
             with suppress(OSError):
                 unfinished.unlink()
-            raise self._refused(f"cannot be written: {error.strerror}") from error
-
-    def _refused(self, rule: str, value: object = None) -> ConfigError:
-        return ConfigError([Problem(path="store", rule=rule, value=value, file=str(self._path))])
+            raise refused(str(self._path), f"cannot be written: {error.strerror}") from error
 
 
 def _write_durably(path: Path, content: bytes) -> None:

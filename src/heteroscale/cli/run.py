@@ -29,7 +29,10 @@ def run(
     metrics: Annotated[Path, typer.Option(metavar="FILE", help="Where signals are read.")],
     cluster: Annotated[Path, typer.Option(metavar="FILE", help="Workloads of the services.")],
     state: Annotated[
-        Path, typer.Option(metavar="DIR", help="Where memory and journal are kept.")
+        Path,
+        typer.Option(
+            metavar="DIR", help="Where the journal is kept, and memory if only observing."
+        ),
     ] = Path("out/controller"),
     kubeconfig: Annotated[
         Path | None,

@@ -51,7 +51,8 @@ class Lease:
         self._folder = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         self._path = f"{self._folder}/{name}"
         self._name = name
-        self._identity = identity
+        #: of this run of this process
+        self.identity = identity
         self._duration_s = duration_s
         #: what the Lease said when it was last seen to change, and when that was
         self._seen: Mapping[str, Any] = {}
@@ -120,14 +121,14 @@ class Lease:
         began_s = self._steady_s()
         reply = self._api.get(self._path)
         if reply.status == _NOT_FOUND:
-            reply = self._api.post(self._folder, self._body({}, self._identity), self._deadline_s())
+            reply = self._api.post(self._folder, self._body({}, self.identity), self._deadline_s())
         elif not reply.done:
             return reply.reason
         elif self._is_anothers(reply.body):
             self._until_s = -math.inf
             return ""
         else:
-            body = self._body(reply.body, self._identity)
+            body = self._body(reply.body, self.identity)
             reply = self._api.put(self._path, body, self._deadline_s())
         if reply.status == _CONFLICT:
             # It was changed in between: whose it is now, the next look tells.
@@ -136,7 +137,7 @@ class Lease:
             return reply.reason
         self._held = reply.body
         self._seen, self._seen_s = reply.body["spec"], self._steady_s()
-        self.holder = self._identity
+        self.holder = self.identity
         self._until_s = began_s + self._duration_s * _USED
         self._leading.set()
         return ""
@@ -149,7 +150,7 @@ class Lease:
         if spec != self._seen:
             self._seen, self._seen_s = spec, now_s
         duration_s = float(spec.get("leaseDurationSeconds") or self._duration_s)
-        return self.holder not in ("", self._identity) and now_s < self._seen_s + duration_s
+        return self.holder not in ("", self.identity) and now_s < self._seen_s + duration_s
 
     def _body(self, found: KubeObject, holder: str) -> dict[str, Any]:
         """Return the Lease as it should be; times in it are for people."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from heteroscale.config.cluster_sections import ClusterFile
+from heteroscale.subcluster.config_map_store import memory_of
 from heteroscale.subcluster.scalables import SCALABLES
 from heteroscale.subcluster.second_writers import WRITER_KINDS
 
@@ -30,14 +31,14 @@ def needed(file: ClusterFile, lease_namespace: str) -> Iterator[Permission]:
     verbs: tuple[str, ...] = ("list", "watch")
     yield Permission(group="", resource="nodes", namespace="", verbs=verbs)
     # Nothing that is still to be made has a name that RBAC could look at.
-    for verbs, name in ((("create",), ""), (("get", "update"), file.lease.name)):
-        yield Permission(
-            group="coordination.k8s.io",
-            resource="leases",
-            namespace=lease_namespace,
-            verbs=verbs,
-            name=name,
-        )
+    for group, resource, own in (
+        ("coordination.k8s.io", "leases", file.lease.name),
+        ("", "configmaps", memory_of(file.lease)),
+    ):
+        for verbs, name in ((("create",), ""), (("get", "update"), own)):
+            yield Permission(
+                group=group, resource=resource, namespace=lease_namespace, verbs=verbs, name=name
+            )
     for namespace in sorted({one.namespace for one in file.workloads}):
         verbs = ("get", "list", "watch", "patch")
         yield Permission(group="", resource="pods", namespace=namespace, verbs=verbs)

@@ -34,17 +34,17 @@ def granted(role: dict[str, Any]) -> set[Grant]:
     }
 
 
-def role_of(group: str, namespace: str) -> str:
+def role_of(resource: str, namespace: str) -> str:
     if not namespace:
         return "heteroscale-nodes"
-    return f"heteroscale-{'lease' if group == 'coordination.k8s.io' else 'workloads'}"
+    return f"heteroscale-{'lease' if resource in ('leases', 'configmaps') else 'workloads'}"
 
 
 def test_the_roles_grant_exactly_what_a_controller_of_every_kind_needs() -> None:
     documents = list(yaml.safe_load_all((BASE / "roles.yaml").read_text(encoding="utf-8")))
     roles = [one for one in documents if one["kind"] in ("ClusterRole", "Role")]
     wanted = {
-        (role_of(one.group, one.namespace), one.group, one.resource, one.name, verb)
+        (role_of(one.resource, one.namespace), one.group, one.resource, one.name, verb)
         for one in needed(every_kind(), "heteroscale")
         for verb in one.verbs
     }

@@ -1,0 +1,126 @@
+"""Services that serve what load a test says, with every signal of both roles, on one address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
+
+import httpx
+
+from heteroscale.adapters.wall_clock import WallClock
+
+#: of a metrics file: what `Serving` tells, read by rules of its own
+METRICS = """\
+servers:
+  - {{name: main, url: "{url}", timeout_s: 1, sources: [{{dialect: ours}}]}}
+window_s: 5
+latency_window_s: 5
+dialects:
+  ours:
+    origin: pods
+    rules:
+      - {{signal: tps, stage: prefill, counter: tokens_total}}
+      - {{signal: tps, stage: decode, counter: tokens_total}}
+      - {{signal: ttft_s, stage: prefill, histogram: ttft_seconds}}
+      - {{signal: tbt_s, stage: decode, histogram: tbt_seconds}}
+      - {{signal: queue_length, stage: prefill, gauge: waiting}}
+      - {{signal: queue_length, stage: decode, gauge: waiting}}
+      - {{signal: kv_usage, stage: decode, mean: kv_usage}}
+"""
+ROLES = ("prefill", "decode")
+#: engines of each role that report, whatever number there is: more than any test scales to
+_ENGINES = 8
+_LATENCY = {"prefill": "ttft_seconds", "decode": "tbt_seconds"}
+#: every request is far below every test's SLO
+_FAST_S = 0.01
+
+
+@dataclass
+class _Service:
+    tps: float = 0.0
+    made: float = 0.0
+    at_s: float = field(default_factory=WallClock().now_s)
+
+
+class Serving:
+    """What services serve, as counters that grow with time."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._services = {name: _Service() for name in services}
+        self._clock = WallClock()
+        self._lock = Lock()
+        self.address = ""
+
+    def load(self, service: str, tps: float) -> None:
+        """Serve so many tokens/s in each role from now on."""
+        with self._lock:
+            self._count(self._services[service])
+            self._services[service].tps = tps
+
+    def text(self) -> str:
+        """Return what is told to a scrape now."""
+        with self._lock:
+            return "".join(
+                line for name, one in self._services.items() for line in self._told(name, one)
+            )
+
+    def _told(self, name: str, service: _Service) -> Iterator[str]:
+        self._count(service)
+        made = service.made / _ENGINES
+        for role in ROLES:
+            for engine in range(_ENGINES):
+                whose = f'heteroscale_service="{name}",heteroscale_role="{role}"'
+                labels = f'{whose},instance="{name}-{role}-{engine}"'
+                latency = _LATENCY[role]
+                yield f"tokens_total{{{labels}}} {made:.2f}\n"
+                yield f"waiting{{{labels}}} 0\n"
+                yield f"kv_usage{{{labels}}} 0.2\n"
+                for bound in (_FAST_S, "+Inf"):
+                    yield f'{latency}_bucket{{{labels},le="{bound}"}} {made:.2f}\n'
+                yield f"{latency}_sum{{{labels}}} {made * _FAST_S:.4f}\n"
+                yield f"{latency}_count{{{labels}}} {made:.2f}\n"
+
+    def _count(self, service: _Service) -> None:
+        now_s = self._clock.now_s()
+        service.made += service.tps * (now_s - service.at_s)
+        service.at_s = now_s
+
+
+def served_tps(prometheus: str, service: str = "chat") -> float:
+    """Return what Prometheus makes of it, decode only; 0 = nothing yet."""
+    query = (
+        f'sum(rate(tokens_total{{heteroscale_service="{service}",heteroscale_role="decode"}}[5s]))'
+    )
+    reply = httpx.get(f"{prometheus}/api/v1/query", params={"query": query}).json()
+    return sum(float(one["value"][1]) for one in reply["data"]["result"])
+
+
+@contextmanager
+def serving(*services: str) -> Iterator[Serving]:
+    """Serve their metrics on a free port."""
+    told = Serving(services)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = told.text().encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        told.address = f"127.0.0.1:{server.server_address[1]}"
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield told
+        finally:
+            server.shutdown()
+            thread.join()
