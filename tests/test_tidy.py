@@ -22,7 +22,7 @@ SOURCE = [path for path in PYTHON if path.is_relative_to(REPO / "src")]
 TEXT_SUFFIXES = {".cfg", ".css", ".html", ".js", ".md", ".svg", ".toml", ".yaml", ".yml", ""}
 VENDORED = {"uplot.min.js", "uplot.min.css", "uplot.LICENSE"}
 
-CORE = {"entities", "lifecycle", "planner.py", "policy", "prescheduler"}
+CORE = {"entities", "lifecycle", "planner", "policy", "prescheduler"}
 #: the standard library without clocks, chance, threads, files and network
 CORE_MAY_IMPORT = {
     "__future__",
