@@ -139,9 +139,11 @@ golden: setup ## Rewrite the golden files; read the diff like code
 	HETEROSCALE_GOLDEN=rewrite $(BIN)/python -m pytest tests/golden
 
 .PHONY: docs
-docs: setup ## Write docs/configuration.md anew from the configuration models
+docs: setup ## Write docs/configuration.md and deploy/crds anew from the configuration models
 	$(BIN)/heteroscale schema --markdown > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
+	$(BIN)/heteroscale schema --crd > deploy/crds/scaledservices.yaml.new
+	mv deploy/crds/scaledservices.yaml.new deploy/crds/scaledservices.yaml
 
 .PHONY: clean
 clean: ## Remove what runs and tests leave behind, but not the environment

@@ -13,6 +13,7 @@ from heteroscale.config.check import check_file
 from heteroscale.config.cluster_sections import ClusterFile
 from heteroscale.config.inventory import ReadInventory
 from heteroscale.config.metrics_sections import MetricsFile
+from heteroscale.config.scaled_service_sections import KIND, ScaledServiceFile
 from heteroscale.config.wishes import Wishes
 from heteroscale.entities.service import FleetSpec
 from heteroscale.errors import ConfigError, Problem
@@ -57,6 +58,8 @@ def _checked(file: Path) -> str:
     if isinstance(held, MetricsFile):
         sources = sum(len(server.sources) for server in held.servers)
         return f"{_counted(len(held.servers), 'server')}, {_counted(sources, 'source')}"
+    if isinstance(held, ScaledServiceFile):
+        return f"{KIND} {held.metadata.name}"
     faults = faults_of(held)
     if faults:
         raise ConfigError([dataclasses.replace(fault, file=str(file)) for fault in faults])

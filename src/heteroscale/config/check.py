@@ -11,6 +11,8 @@ from heteroscale.config.inventory import ReadInventory, load_inventory
 from heteroscale.config.load import parse_fleet
 from heteroscale.config.metrics import parse_metrics
 from heteroscale.config.metrics_sections import MetricsFile
+from heteroscale.config.scaled_service import parse_scaled_service
+from heteroscale.config.scaled_service_sections import KIND, ScaledServiceFile
 from heteroscale.config.scenario import Scenario, parse_scenario
 from heteroscale.config.wishes import Wishes, load_wishes
 from heteroscale.entities.service import FleetSpec
@@ -22,7 +24,7 @@ _SCENARIO_KEYS = ("service", "traffic", "initial")
 
 def check_file(
     path: Path,
-) -> FleetSpec | Wishes | Scenario | ReadInventory | MetricsFile | ClusterFile:
+) -> FleetSpec | Wishes | Scenario | ReadInventory | MetricsFile | ClusterFile | ScaledServiceFile:
     """Return what a faultless file holds; in an inventory every fault of a node is one.
 
     Raises:
@@ -35,6 +37,8 @@ def check_file(
     several = "services" in keys and "nodes" in keys
     if several or any(key in keys for key in _SCENARIO_KEYS):
         return parse_scenario(text, str(path), path.parent)
+    if keys.get("kind") == KIND:
+        return parse_scaled_service(text, str(path))
     if "want" in keys:
         return load_wishes(path)
     if "services" in keys:
@@ -47,7 +51,8 @@ def check_file(
         return _faultless(load_inventory(path))
     rule = (
         "must have services (a services file), services or a service beside nodes (a scenario), "
-        "nodes alone (an inventory), servers (a metrics file) or workloads (a cluster file)"
+        "nodes alone (an inventory), servers (a metrics file) or workloads (a cluster file), or be "
+        f"of kind {KIND}"
     )
     raise ConfigError([*document.problems, document.problem((), rule)])
 

@@ -14,7 +14,7 @@ from heteroscale.entities.service import FleetSpec
 from heteroscale.errors import Problem
 
 #: kinds that hold the counts of several roles
-_WITH_COMPONENTS = frozenset(
+WITH_COMPONENTS = frozenset(
     {ScalableKind.MODEL_SERVING, ScalableKind.STORM_SERVICE, ScalableKind.DYNAMO_GRAPH_DEPLOYMENT}
 )
 
@@ -53,7 +53,7 @@ def cluster_rules(file: View) -> Iterator[Fault]:
         objects.add(target)
         kind = workload.at("kind").text()
         if kind in set(ScalableKind):
-            yield from _component_rules(workload, ScalableKind(kind))
+            yield from component_rules(workload, ScalableKind(kind))
     switches = file.at("nodes", "switches").text("topograph")
     if switches is not None and switches not in LABEL_PRESETS:
         rule = f"must be one of {', '.join(LABEL_PRESETS)}"
@@ -86,11 +86,12 @@ def unknown_names(file: ClusterFile, fleet: FleetSpec) -> Iterator[Problem]:
             yield Problem(path="workloads", rule=rule)
 
 
-def _component_rules(workload: View, kind: ScalableKind) -> Iterator[Fault]:
+def component_rules(workload: View, kind: ScalableKind) -> Iterator[Fault]:
+    """Yield a fault where a component is lacking, or named in a kind that has none."""
     view = workload.at("component")
-    if kind in _WITH_COMPONENTS and view.value is None:
+    if kind in WITH_COMPONENTS and view.value is None:
         yield Fault(view=view, rule=f"is required with kind {kind}", shown=False)
-    if kind not in _WITH_COMPONENTS and view.value is not None:
+    if kind not in WITH_COMPONENTS and view.value is not None:
         yield Fault(view=view, rule=f"must not be written with kind {kind}")
 
 

@@ -131,7 +131,7 @@ def parse_json(text: str, file: str | None) -> Document:
         return found
 
     try:
-        value = _tuples(json.loads(text, object_pairs_hook=mapping))
+        value = tuples(json.loads(text, object_pairs_hook=mapping))
     except json.JSONDecodeError as error:
         rule = f"must be valid JSON: {error.msg} (column {error.colno})"
         raise _fault(file, rule, error.lineno) from error
@@ -144,11 +144,11 @@ def parse_json(text: str, file: str | None) -> Document:
     return Document(file=file, value=value, lines={}, problems=tuple(problems))
 
 
-def _tuples(value: object) -> object:
+def tuples(value: object) -> object:
     """Return a JSON value with its lists as tuples, which nothing can change."""
     if isinstance(value, dict):
-        return {key: _tuples(child) for key, child in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+        return {key: tuples(child) for key, child in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
 def _fault(file: str | None, rule: str, line: int | None = None) -> ConfigError:

@@ -5,7 +5,7 @@ They read a tolerant view, so that one wrong number somewhere does not hide ever
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from heteroscale.config.fields import default_of
 from heteroscale.config.policy_rules import leaf_rule, policy_rules, repeated
@@ -19,8 +19,8 @@ _MIN_DEFAULT: int = default_of(RoleSpec, "min_replicas")
 _MAX_DEFAULT: int = default_of(RoleSpec, "max_replicas")
 _INTERVAL_DEFAULT: float = default_of(FleetSpec, "interval_s")
 _WINDOW_DEFAULT: float = default_of(GuardSpec, "stabilization_window_s")
-#: keys of a role that only mean something where instances are
-_LEAF_KEYS = ("accelerators", "min_replicas", "max_replicas")
+#: only mean something where instances are
+_BOUNDS = ("min_replicas", "max_replicas")
 
 
 def fleet_rules(file: View) -> Iterator[Fault]:
@@ -74,7 +74,7 @@ def service_rules(service: View, levels: tuple[str, ...] | None) -> Iterator[Fau
     group = service.at("group")
     roles = group.at("roles")
     for name, role in roles.entries():
-        yield from _role_rules(role, name, None)
+        yield from role_rules(role, name, None)
     if levels:
         within = group.at("within")
         yield from _level_rules(within, levels, len(levels))
@@ -86,7 +86,7 @@ def service_rules(service: View, levels: tuple[str, ...] | None) -> Iterator[Fau
     top = tuple(name for name, _ in roles.entries())
     yield from policy_rules(service.at("policy"), tuple(leaves), top)
     for counts in ("pin", "essential"):
-        yield from _count_rules(service.at(counts), leaves)
+        yield from count_rules(service.at(counts), leaves)
 
 
 def leaf_roles(roles: View, above: str = "") -> dict[str, View]:
@@ -100,8 +100,17 @@ def leaf_roles(roles: View, above: str = "") -> dict[str, View]:
     return leaves
 
 
-def _role_rules(role: View, path: str, parent: Stage | None) -> Iterator[Fault]:
-    """Yield what is wrong with one role and those below it."""
+def role_rules(
+    role: View,
+    path: str,
+    parent: Stage | None,
+    held: tuple[str, Callable[[View], Iterator[Fault]]] | None = None,
+) -> Iterator[Fault]:
+    """Yield what is wrong with one role and those below it.
+
+    Args:
+        held: key of what makes a role with instances one, and its rules; None = accelerators.
+    """
     if not isinstance(role.value, dict):
         return
     stage = stage_of(path, role.at("stage").text(), parent)
@@ -110,18 +119,20 @@ def _role_rules(role: View, path: str, parent: Stage | None) -> Iterator[Fault]:
         yield Fault(view=role.at("stage"), rule=rule, shown=False)
     children = role.at("roles").entries()
     for name, child in children:
-        yield from _role_rules(child, f"{path}/{name}", stage)
+        yield from role_rules(child, f"{path}/{name}", stage, held)
+    key, rules = held or ("accelerators", _accelerator_rules)
     if children:
-        for key in _LEAF_KEYS:
-            if role.at(key).written:
+        for one in (key, *_BOUNDS):
+            if role.at(one).written:
                 rule = "is for roles with instances only; this one has roles of its own"
-                yield Fault(view=role.at(key), rule=rule, shown=False)
+                yield Fault(view=role.at(one), rule=rule, shown=False)
         return
-    yield from _bounds_rules(role)
-    yield from _accelerator_rules(role.at("accelerators"))
+    yield from bounds_rules(role)
+    yield from rules(role.at(key))
 
 
-def _bounds_rules(role: View) -> Iterator[Fault]:
+def bounds_rules(role: View) -> Iterator[Fault]:
+    """Yield a fault where a role's bounds leave nothing between them."""
     low = role.at("min_replicas").number(_MIN_DEFAULT)
     high = role.at("max_replicas").number(_MAX_DEFAULT)
     if low is not None and high is not None and low > high:
@@ -141,10 +152,7 @@ def _accelerator_rules(accelerators: View) -> Iterator[Fault]:
         yield Fault(view=accelerators, rule=rule, shown=False)
         return
     yield from repeated(option.at("type") for option in options)
-    first = options[0].at("capacity")
-    if first.number(1.0) not in (None, 1.0):
-        rule = "must be 1.0 for the first accelerator, which is what a capacity unit is"
-        yield Fault(view=first, rule=rule)
+    yield from unit_rules(options[0].at("capacity"), "accelerator")
     for option in options:
         nodes = option.at("nodes").number(1)
         within = option.at("within")
@@ -152,6 +160,13 @@ def _accelerator_rules(accelerators: View) -> Iterator[Fault]:
             yield Fault(view=within, rule=f"is required with nodes: {nodes:g}", shown=False)
         if nodes == 1 and within.text() is not None:
             yield Fault(view=within, rule="is for instances of several nodes only")
+
+
+def unit_rules(first: View, thing: str) -> Iterator[Fault]:
+    """Yield a fault where the first of a role's ways to be built is not the capacity unit."""
+    if first.number(1.0) not in (None, 1.0):
+        rule = f"must be 1.0 for the first {thing}, which is what a capacity unit is"
+        yield Fault(view=first, rule=rule)
 
 
 def _role_level_rules(role: View, levels: tuple[str, ...], around: int) -> Iterator[Fault]:
@@ -183,7 +198,8 @@ def _width(within: View, levels: tuple[str, ...], around: int) -> int:
     return min(levels.index(level), around) if level in levels else around
 
 
-def _count_rules(counts: View, leaves: dict[str, View]) -> Iterator[Fault]:
+def count_rules(counts: View, leaves: dict[str, View]) -> Iterator[Fault]:
+    """Yield what is wrong with counts by role: keys that are none, counts out of bounds."""
     for role, count in counts.entries():
         if role not in leaves:
             yield Fault(view=count, rule=leaf_rule(tuple(leaves)), shown=False)

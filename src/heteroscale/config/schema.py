@@ -8,6 +8,7 @@ from heteroscale.config.cluster_sections import ClusterFile
 from heteroscale.config.fields import Section
 from heteroscale.config.inventory_sections import InventoryFile
 from heteroscale.config.metrics_sections import MetricsFile
+from heteroscale.config.scaled_service_sections import ScaledServiceFile
 from heteroscale.config.scenario_sections import FleetScenarioFile, ScenarioFile
 from heteroscale.config.services import ServicesFile
 from heteroscale.config.wishes import WishesFile
@@ -22,6 +23,7 @@ FILES: dict[str, type[Section]] = {
     "wishes": WishesFile,
     "metrics": MetricsFile,
     "cluster": ClusterFile,
+    "scaled-service": ScaledServiceFile,
 }
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 

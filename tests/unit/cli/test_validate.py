@@ -104,7 +104,9 @@ def test_the_reference_page_is_printed(run: Run) -> None:
 
 
 def test_there_is_no_other_kind_of_file(run: Run) -> None:
-    kinds = "services, scenario, fleet-scenario, inventory, wishes, metrics, cluster"
+    kinds = (
+        "services, scenario, fleet-scenario, inventory, wishes, metrics, cluster, scaled-service"
+    )
     assert run("schema", "fleet") == (2, "", f"kind: must be one of {kinds}, got 'fleet'\n")
 
 

@@ -134,7 +134,9 @@ def test_every_key_of_the_schema_has_a_meaning_and_a_row_in_the_reference(kind: 
 
 
 def test_no_schema_for_an_unknown_kind_of_file() -> None:
-    kinds = "services, scenario, fleet-scenario, inventory, wishes, metrics, cluster"
+    kinds = (
+        "services, scenario, fleet-scenario, inventory, wishes, metrics, cluster, scaled-service"
+    )
     with pytest.raises(ConfigError, match=f"must be one of {kinds}, got 'fleet'"):
         json_schema("fleet")
 
