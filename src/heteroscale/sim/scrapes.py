@@ -29,19 +29,19 @@ from heteroscale.sim.kernel_scrapes import (
     R_OBSERVED,
     R_READY,
     R_RESERVED,
-    S_ROWS,
+    T_ACTIVE,
+    T_BUSY,
+    T_COLUMNS,
+    T_TPS,
     BoolArray,
     Float64Array,
     note,
     sum_up,
 )
 from heteroscale.sim.kernel_state import Int64Array
-from heteroscale.workload.arrivals import PS_PER_S
 
 #: of the scraper's random numbers, beside the run's seed
 _STREAM = 0x5C4A
-#: a gap at the edge of the window is bridged up to so many scrape intervals, else by half of one
-_BRIDGED_INTERVALS = 1.1
 
 
 def scrape_chance(seed: int) -> np.random.Generator:
@@ -79,10 +79,9 @@ class InstanceSamples:
 class _OfRole(NamedTuple):
     """What the samples in the window say of a role."""
 
-    #: tokens/s of each of its instances that was scraped twice, in order of uid
-    rates_tps: list[float]
-    #: of those: time between first and last sample, busy time of it, and that weighted with the
-    #: occupancy
+    #: of its instances that were scraped twice: tokens/s, time between first and last sample, busy
+    #: time of it, and that weighted with the occupancy
+    tps: float
     observed_ps: int
     busy_ps: float
     active_ps: float
@@ -123,7 +122,7 @@ class InstanceSeries:
     def tps(self, role: str) -> float | None:
         """Return tokens/s over a role; None when no instance was scraped twice."""
         found = self._roles.get(role)
-        return sum(found.rates_tps) if found and found.rates_tps else None
+        return found.tps if found and found.observed_ps else None
 
     def utilization(self, role: str) -> float | None:
         """Return the mean busy share of a role's engines; None when none was scraped twice."""
@@ -176,61 +175,33 @@ class InstanceSeries:
     def _summed_up(self) -> Mapping[str, _OfRole]:
         """Return what the samples in the window say, role by role."""
         columns = self._columns
-        series = np.empty((S_ROWS, len(columns.known)), np.int64)
         sums = np.empty((len(columns.roles), R_COLUMNS), np.int64)
-        times = np.empty((len(columns.roles), 2))
-        sum_up(self._kept, columns.role_of, columns.ready, columns.occupancy, series, sums, times)
+        times = np.empty((len(columns.roles), T_COLUMNS))
+        sum_up(
+            self._kept,
+            self._times_ps[-1],
+            self._window_ps,
+            columns.role_of,
+            columns.ready,
+            columns.occupancy,
+            sums,
+            times,
+        )
         return {
             role: _OfRole(
-                rates_tps=self._rates_tps(series[:, of_role]),
+                tps=of_times[T_TPS],
                 observed_ps=counts[R_OBSERVED],
-                busy_ps=busy_ps,
-                active_ps=active_ps,
+                busy_ps=of_times[T_BUSY],
+                active_ps=of_times[T_ACTIVE],
                 kv_reserved_tokens=counts[R_RESERVED],
                 kv_capacity_tokens=counts[R_CAPACITY],
                 ready=counts[R_READY],
                 covered=counts[R_COVERED],
             )
-            for (role, of_role), counts, (busy_ps, active_ps) in zip(
-                columns.roles.items(), sums.tolist(), times.tolist(), strict=True
+            for role, counts, of_times in zip(
+                columns.roles, sums.tolist(), times.tolist(), strict=True
             )
         }
-
-    def _rates_tps(self, series: Int64Array) -> list[float]:
-        """Return the tokens/s over the whole window of whoever has two samples, as `rate` would.
-
-        What lies between the window's edges and the samples is filled in at the same pace, as far
-        as the gap is no longer than a scrape would explain, and never back beyond a count of 0.
-        Not compiled: tokens × picoseconds need more than 64 bits.
-        """
-        window_s = self._window_ps / PS_PER_S
-        rates_tps: list[float] = []
-        edges, before_ps, after_ps = (0, 0, 0), 0.0, 0.0
-        for samples, first_ps, first_tokens, last_ps, grown in zip(*series.tolist(), strict=True):
-            if samples > 1 and grown:
-                span_ps = last_ps - first_ps
-                # Most were scraped at the same times as the one before.
-                if edges != (first_ps, last_ps, samples):
-                    edges = (first_ps, last_ps, samples)
-                    before_ps, after_ps = self._bridged_ps(*edges)
-                from_0_ps = span_ps * first_tokens / grown
-                filled_ps = span_ps + min(before_ps, from_0_ps) + after_ps
-                rates_tps.append(grown * filled_ps / span_ps / window_s)
-            elif samples > 1:
-                rates_tps.append(0.0)
-        return rates_tps
-
-    def _bridged_ps(self, first_ps: int, last_ps: int, samples: int) -> tuple[float, float]:
-        """Return how far samples speak for the time before the first and after the last."""
-        now_ps = self._times_ps[-1]
-        interval_ps = (last_ps - first_ps) / (samples - 1)
-        longest_ps = _BRIDGED_INTERVALS * interval_ps
-        before_ps = first_ps - (now_ps - self._window_ps)
-        after_ps = now_ps - last_ps
-        return (
-            before_ps if before_ps < longest_ps else interval_ps / 2,
-            after_ps if after_ps < longest_ps else interval_ps / 2,
-        )
 
 
 class _Columns:
@@ -247,8 +218,7 @@ class _Columns:
         self.occupancy: Float64Array = np.array([one.occupancy for one in known], np.float64)
         names = sorted({one.role for one in known})
         self.role_of: Int64Array = np.array([names.index(one.role) for one in known], np.int64)
-        #: role → its columns
-        self.roles = {name: np.flatnonzero(self.role_of == at) for at, name in enumerate(names)}
+        self.roles = tuple(names)
         #: room for what the targets say; what they are stays
         self.said: Int64Array = np.zeros((K_ROWS, len(targets)), np.int64)
         self.said[K_READY] = [one.ready for one in targets]

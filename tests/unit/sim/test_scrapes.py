@@ -110,7 +110,7 @@ def test_the_compiled_sums_are_those_of_the_plain_ones(seed: int) -> None:
         series.scrape(samples_of(listed, at_ps))
         plain.scrape(listed, at_ps)
         for role in ("prefill", "decode"):
-            assert told_by(series, role) == told_by(plain, role)
+            assert told_by(series, role) == pytest.approx(told_by(plain, role), rel=1e-12)
 
 
 def later(said: Said, dice: np.random.Generator) -> Said:
