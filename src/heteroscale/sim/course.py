@@ -11,7 +11,7 @@ from heteroscale.loop import TickReport
 from heteroscale.sim.changes import ChangeLog, reversals
 from heteroscale.sim.ports import SimSubcluster
 from heteroscale.sim.result import Count, FaultNote, PrefixHits, SimulationResult
-from heteroscale.sim.sampling import quantiles_s
+from heteroscale.sim.sampling import quantile_s
 from heteroscale.sim.service import SimService
 from heteroscale.sim.serving import Counters
 from heteroscale.sim.signals import SignalWindow
@@ -99,8 +99,6 @@ class Course:
         """Return everything the service is judged by, as of the interval just closed."""
         sample, settings, slo = self._last, self._settings, self._spec.slo
         counters, gpu_ps = sample.counters, self._service.gpu_ps()
-        ttft_p50_s, ttft_p99_s = quantiles_s(sample.ttft, 0.5, 0.99)
-        tbt_p50_s, tbt_p99_s = quantiles_s(sample.tbt, 0.5, 0.99)
         result = SimulationResult(
             scenario=settings.scenario,
             seed=settings.seed,
@@ -117,10 +115,10 @@ class Course:
             },
             gpu_hours_static_peak=None,
             static_peak={},
-            ttft_p50_s=ttft_p50_s,
-            ttft_p99_s=ttft_p99_s,
-            tbt_p50_s=tbt_p50_s,
-            tbt_p99_s=tbt_p99_s,
+            ttft_p50_s=quantile_s(sample.ttft, 0.5),
+            ttft_p99_s=quantile_s(sample.ttft, 0.99),
+            tbt_p50_s=quantile_s(sample.tbt, 0.5),
+            tbt_p99_s=quantile_s(sample.tbt, 0.99),
             actions=len(self._log.changes),
             reversals=reversals(self._log.changes),
             out_of_ratio_share=self._log.ticks_out_of_ratio / max(1, self._log.ticks),

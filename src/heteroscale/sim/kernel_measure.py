@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from heteroscale.sim.jit import inlined
+from heteroscale.sim.jit import inlined, njit
 from heteroscale.sim.kernel_state import G_LOGGED, G_LOGGING, Int64Array
 
 LOWEST_BIT = 26
@@ -51,6 +51,29 @@ def bucket_of(value: int) -> int:
         bit += 1
     within = (value >> (bit - BUCKET_BITS)) - (1 << BUCKET_BITS)
     return 1 + ((bit - LOWEST_BIT) << BUCKET_BITS) + within
+
+
+@njit
+def quantile_of(counts: Int64Array, edges: Int64Array, quantile: float) -> float:
+    """Return a quantile of a histogram, ps, linear inside its bucket; -1.0 of an empty one.
+
+    The last bucket has no upper edge: what falls there answers with its lower one.
+    """
+    total = 0
+    for bucket in range(len(counts)):
+        total += counts[bucket]
+    rank = quantile * float(total)
+    before = 0
+    for bucket in range(len(counts)):
+        held = counts[bucket]
+        if held > 0 and float(before + held) >= rank:
+            low = float(edges[bucket])
+            if bucket + 1 == len(edges):
+                return low
+            share = max(0.0, (rank - float(before)) / float(held))
+            return low + (float(edges[bucket + 1]) - low) * share
+        before += held
+    return -1.0
 
 
 @inlined

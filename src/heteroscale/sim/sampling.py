@@ -5,13 +5,13 @@ Both the signals a policy sees and the timeline a reader sees come from here, so
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
 from typing import Protocol
 
+from heteroscale.sim.kernel_measure import quantile_of
 from heteroscale.sim.kernel_state import Int64Array
 from heteroscale.sim.serving import Counters, Serving, histogram_edges_ps
 from heteroscale.workload.arrivals import PS_PER_S
@@ -160,11 +160,13 @@ class Span:
 
     def ttft_s(self, *quantiles: float) -> tuple[float | None, ...]:
         """Return quantiles of the times to first token; each None when there was none."""
-        return quantiles_s(self._last.ttft - self._first.ttft, *quantiles)
+        counts = self._last.ttft - self._first.ttft
+        return tuple([quantile_s(counts, quantile) for quantile in quantiles])
 
     def tbt_s(self, *quantiles: float) -> tuple[float | None, ...]:
         """Return quantiles of the gaps between tokens; each None when there was none."""
-        return quantiles_s(self._last.tbt - self._first.tbt, *quantiles)
+        counts = self._last.tbt - self._first.tbt
+        return tuple([quantile_s(counts, quantile) for quantile in quantiles])
 
     def attained(self) -> tuple[int, int]:
         """Return (requests inside both limits, requests that ended): completed or refused."""
@@ -176,34 +178,12 @@ class Span:
 
 
 def quantile_s(counts: Int64Array, quantile: float) -> float | None:
-    """Return one quantile of a histogram; see `quantiles_s`."""
-    return quantiles_s(counts, quantile)[0]
-
-
-def quantiles_s(counts: Int64Array, *quantiles: float) -> tuple[float | None, ...]:
-    """Return quantiles of a histogram in seconds, linear inside their bucket; None when empty.
+    """Return a quantile of a histogram in seconds, linear inside its bucket; None when empty.
 
     The last bucket has no upper edge: what falls there answers with its lower one.
     """
-    cumulative = counts.cumsum()
-    if cumulative[-1] == 0:
-        return (None,) * len(quantiles)
-    return tuple([_quantile_s(counts, cumulative, quantile) for quantile in quantiles])
-
-
-def _quantile_s(counts: Int64Array, cumulative: Int64Array, quantile: float) -> float:
-    edges = _edges()
-    rank = quantile * int(cumulative[-1])
-    # The first whole number not below the rank: a float would be compared with a copy of floats.
-    index = int(cumulative.searchsorted(math.ceil(rank)))
-    while counts[index] == 0:
-        index += 1
-    low = int(edges[index])
-    if index + 1 >= len(edges):
-        return low / PS_PER_S
-    before = int(cumulative[index]) - int(counts[index])
-    share = max(0.0, (rank - before) / int(counts[index]))
-    return (low + (int(edges[index + 1]) - low) * share) / PS_PER_S
+    found_ps = quantile_of(counts, _edges(), quantile)
+    return found_ps / PS_PER_S if found_ps >= 0.0 else None
 
 
 @cache
