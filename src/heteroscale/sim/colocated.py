@@ -154,15 +154,15 @@ class ColocatedServing(Plane):
         """Return the counters at the time last advanced to; `at_ps` must be that time."""
         self._at_now(at_ps)
         self._measure()
-        scalars = self._state.scalars
+        scalars = self._state.scalars.tolist()
         return PoolCounters(
             at_ps=at_ps,
             arrived=tally(scalars, G_ARRIVED),
             completed=tally(scalars, G_COMPLETED),
             refused=tally(scalars, G_REFUSED),
-            attained=int(scalars[G_ATTAINED]),
-            first_tokens=int(scalars[G_FIRST_TOKENS]),
-            preempted=int(scalars[G_PREEMPTED]),
+            attained=scalars[G_ATTAINED],
+            first_tokens=scalars[G_FIRST_TOKENS],
+            preempted=scalars[G_PREEMPTED],
             prompt_tokens=int(self._state.totals[DECODE, V_COMPUTED]),
             generated_tokens=int(self._state.totals[DECODE, V_TOKENS]),
         )

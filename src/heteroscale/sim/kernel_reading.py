@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from heteroscale.sim.kernel_counters import InstanceCounters, RoleCounters, Tally
@@ -34,9 +35,9 @@ class InstanceColumns(NamedTuple):
     kv_capacity_tokens: Int64Array
 
 
-def tally(scalars: Int64Array, column: int) -> Tally:
+def tally(scalars: Sequence[int], column: int) -> Tally:
     """Return requests and tokens that three columns of the scalars count, from one on."""
-    requests, inputs, outputs = scalars[column : column + 3].tolist()
+    requests, inputs, outputs = scalars[column : column + 3]
     return Tally(requests=requests, input_tokens=inputs, output_tokens=outputs)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from heteroscale.entities.service import AcceleratorOption
 from heteroscale.entities.topology import DomainPath, Node
@@ -42,8 +43,8 @@ class NodePool:
     def take(self, shape: AcceleratorOption, domain: DomainPath) -> tuple[int, ...] | None:
         """Reserve the first nodes in `domain` that hold one instance; None = it does not fit."""
         for candidates in self._candidates(shape, domain):
-            if len(candidates) >= shape.nodes:
-                chosen = candidates[: shape.nodes]
+            chosen = tuple(islice(candidates, shape.nodes))
+            if len(chosen) == shape.nodes:
                 for index in chosen:
                     self._free[index] -= shape.gpus
                 return chosen
@@ -65,11 +66,9 @@ class NodePool:
         for index in indices:
             self._free[index] += gpus
 
-    def _candidates(
-        self, shape: AcceleratorOption, domain: DomainPath
-    ) -> Iterator[tuple[int, ...]]:
+    def _candidates(self, shape: AcceleratorOption, domain: DomainPath) -> Iterator[Iterable[int]]:
         """Yield, per domain an instance may not leave, the nodes with room, first-fit order."""
-        fitting = tuple(
+        fitting = (
             index
             for index, node in enumerate(self._nodes)
             if self._free[index] >= shape.gpus
@@ -83,8 +82,7 @@ class NodePool:
         by_domain: dict[DomainPath, list[int]] = {}
         for index in fitting:
             by_domain.setdefault(self._prefix(index, shape.within), []).append(index)
-        for indices in by_domain.values():
-            yield tuple(indices)
+        yield from by_domain.values()
 
     def _prefix(self, index: int, level: str) -> DomainPath:
         path = self._nodes[index].domain

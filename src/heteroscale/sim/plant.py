@@ -28,9 +28,12 @@ class Plant:
     @property
     def last_arrival_ps(self) -> int | None:
         """When the last request of all arrived; None = there may be more."""
-        last = [service.last_arrival_ps for service in self.services.values()]
-        known = [at_ps for at_ps in last if at_ps is not None]
-        return max(known) if len(known) == len(last) else None
+        last_ps = 0
+        for service in self.services.values():
+            if service.last_arrival_ps is None:
+                return None
+            last_ps = max(last_ps, service.last_arrival_ps)
+        return last_ps
 
     def advance(self, until_ps: int) -> None:
         """Let everything up to and including `until_ps` happen; then start-ups end."""

@@ -104,8 +104,9 @@ class Run:
                 now_ps = min(now_ps, end_ps)
             self._plant.advance(now_ps)
             self._now_ps = now_ps
-            # The end of the trace may have come up just now.
-            end_ps = self._end_ps()
+            if end_ps is None:
+                # The end of the trace may have come up just now.
+                end_ps = self._end_ps()
             if self._faults is not None:
                 self._faults.strike(now_ps)
             if now_ps == next_scrape:

@@ -229,21 +229,21 @@ class Serving(Plane):
         """Return the counters at the time last advanced to; `at_ps` must be that time."""
         self._at_now(at_ps)
         self._measure()
-        scalars = self._state.scalars
+        scalars = self._state.scalars.tolist()
         return Counters(
             at_ps=at_ps,
             arrived=tally(scalars, G_ARRIVED),
             completed=tally(scalars, G_COMPLETED),
             refused=tally(scalars, G_REFUSED),
-            attained=int(scalars[G_ATTAINED]),
-            first_tokens=int(scalars[G_FIRST_TOKENS]),
-            in_transfer=int(scalars[G_IN_TRANSFER]),
-            kv_put_bytes=int(scalars[G_KV_PUT]),
-            kv_delivered_bytes=int(scalars[G_KV_DELIVERED]),
-            kv_lost_bytes=int(scalars[G_KV_LOST]),
-            preempted=int(scalars[G_PREEMPTED]),
-            prefix_lookup_tokens=int(scalars[G_LOOKED_UP]),
-            prefix_hit_tokens=int(scalars[G_HIT]),
+            attained=scalars[G_ATTAINED],
+            first_tokens=scalars[G_FIRST_TOKENS],
+            in_transfer=scalars[G_IN_TRANSFER],
+            kv_put_bytes=scalars[G_KV_PUT],
+            kv_delivered_bytes=scalars[G_KV_DELIVERED],
+            kv_lost_bytes=scalars[G_KV_LOST],
+            preempted=scalars[G_PREEMPTED],
+            prefix_lookup_tokens=scalars[G_LOOKED_UP],
+            prefix_hit_tokens=scalars[G_HIT],
             roles=(
                 role_counters(self._state, 0, self._roles[0], self._retired[0]),
                 role_counters(self._state, 1, self._roles[1], self._retired[1]),
