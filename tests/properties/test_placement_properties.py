@@ -5,6 +5,7 @@
 3. equal input gives equal output; repair never lowers the worth
 4. one request alone: one more free node never places less
 5. the request of strictly highest priority keeps its steps when one more node is free
+6. sums over a domain tell as much of what fits it as trying does, and no trial leaves a trace
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ from hypothesis import strategies as st
 
 from heteroscale.entities.placement import Scarcity
 from heteroscale.entities.service import AcceleratorOption
+from heteroscale.prescheduler.form import MANNERS, Manner, Told
 from heteroscale.prescheduler.objective import faults, worth
 from heteroscale.prescheduler.problem import Cell, Need, Placed, Problem, Request
 from heteroscale.prescheduler.repair import GREEDY, Budget
+from heteroscale.prescheduler.search import fill
 from heteroscale.prescheduler.solve import solve
+from heteroscale.prescheduler.standing import Standing
 
 TYPES = ("H20", "H800")
 FEW = Budget(ejections=20, ruins=40)
@@ -137,3 +141,37 @@ def test_5_nor_does_the_request_of_highest_priority(
         problem = Problem(cells=found, requests=asked, cell_depth=3)
         more = with_one_more(problem, which % len(found))
         assert steps_of(solve(more, FEW)) >= steps_of(solve(problem, FEW))
+
+
+@SLOW
+@given(
+    found=cells().filter(bool),
+    asked=st.tuples(requests("before"), requests("asks")),
+    quota=st.none() | st.integers(0, 40),
+    manner=st.builds(
+        Manner,
+        order=st.integers(0, 1),
+        reverse=st.booleans(),
+        spread=st.integers(0, 3),
+        share=st.integers(0, 8),
+    ),
+)
+def test_6_sums_tell_as_much_as_trying(
+    found: tuple[Cell, ...], asked: tuple[Request, Request], quota: int | None, manner: Manner
+) -> None:
+    before, own = asked
+    own = replace(own, quota={} if quota is None else {"H20": quota})
+    standing = Standing(Problem(cells=found, requests=(before, own), cell_depth=3))
+    fill(standing, standing.forms[0])
+    form, fitting, quotas = standing.forms[1], standing.fitting, standing.quotas[1]
+    tried = replace(form, told=[Told.NOTHING, Told.NOTHING])
+    for depth in own.depths:
+        bounds = fitting.bounds(form, depth).tolist()
+        for place, bound in enumerate(bounds):
+            for manners in (MANNERS, (manner,)):
+                told, seen = (
+                    fitting.most(one, (depth, place), {}, bound + 2, quotas, manners)
+                    for one in (form, tried)
+                )
+                assert told == seen
+        assert fitting.bounds(form, depth).tolist() == bounds

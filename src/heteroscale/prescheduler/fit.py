@@ -10,10 +10,11 @@ import numpy as np
 from heteroscale.entities.service import UNIT_SLACK, RolePath
 from heteroscale.entities.topology import DomainPath
 from heteroscale.prescheduler.domains import Domains, Ints, Level
-from heteroscale.prescheduler.form import Form, Manner, Way
+from heteroscale.prescheduler.form import Form, Manner, Told, Way
 from heteroscale.prescheduler.objective import COMPATIBLE, PRICE, SCARCE, USED, WIDER
 from heteroscale.prescheduler.problem import Block, Cell, Narrow, Problem
-from heteroscale.prescheduler.slots import Slots
+from heteroscale.prescheduler.slots import Kept, Slots
+from heteroscale.prescheduler.tally import Tally
 
 #: cells a role's part chooses among once they hold all of it
 _CHOICE = 8
@@ -75,34 +76,17 @@ class Fitting:
             where: (path length, index in its level) of the domain.
             pinned: `Narrow` path → where those roles live already.
         """
-        manners = manners[: form.choices]
-        best = self.fit(form, where, pinned, limit, quota, manners)
-        low, high = (limit if best else 0), limit
-        while high - low > 1:
-            middle = (low + high) // 2
-            found = self.fit(form, where, pinned, middle, quota, manners)
+        trying = _Trying(self, form, where, pinned, quota, manners[: form.choices])
+        manner = trying.manner(limit)
+        steps, high = (limit if manner else 0), limit
+        while high - steps > 1:
+            middle = (steps + high) // 2
+            found = trying.manner(middle)
             if found is None:
                 high = middle
             else:
-                low, best = middle, found
-        return best
-
-    def fit(
-        self,
-        form: Form,
-        where: tuple[int, int],
-        pinned: Mapping[RolePath, DomainPath],
-        steps: int,
-        quota: Mapping[str, int],
-        manners: Sequence[Manner],
-    ) -> Fit | None:
-        """Return where exactly so many steps go in a domain; None = they do not fit."""
-        for manner in manners:
-            trial = _Trial(self, form, steps, manner, dict(quota))
-            if trial.domain(where, pinned):
-                return trial.found(len(self.domains.level(where[0]).paths[where[1]]))
-            trial.undo()
-        return None
+                steps, manner = middle, found
+        return None if manner is None else trying.fit(steps, manner)
 
     def _bound(self, form: Form, need: int, level: Level) -> Ints:
         cover = np.zeros(len(level.paths))
@@ -126,6 +110,49 @@ def _most(values: Ints, inner: Level, outer: Level) -> Ints:
     return found
 
 
+class _Trying:
+    """The manners to go about a fit in one domain."""
+
+    def __init__(
+        self,
+        fitting: Fitting,
+        form: Form,
+        where: tuple[int, int],
+        pinned: Mapping[RolePath, DomainPath],
+        quota: Mapping[str, int],
+        manners: Sequence[Manner],
+    ) -> None:
+        self._fitting, self._form, self._where = fitting, form, where
+        self._pinned, self._quota, self._manners = pinned, quota, manners
+        level = fitting.domains.level(where[0])
+        self._length = len(level.paths[where[1]])
+        known = any(told is not Told.NOTHING for told in form.told)
+        self._tally = Tally(form, fitting.slots, level, where[1], quota) if known else None
+
+    def manner(self, steps: int) -> Manner | None:
+        """Return the first manner in which exactly so many steps fit; None = they do not."""
+        for manner in self._manners:
+            told = self._form.told[manner.order]
+            if self._tally and told is not Told.NOTHING:
+                if not self._tally.holds(steps, manner):
+                    continue
+                if told is Told.ALL:
+                    return manner
+            trial, fits = self._trial(steps, manner)
+            trial.undo()
+            if fits:
+                return manner
+        return None
+
+    def fit(self, steps: int, manner: Manner) -> Fit:
+        """Return where steps go that fit in a manner."""
+        return self._trial(steps, manner)[0].found(self._length)
+
+    def _trial(self, steps: int, manner: Manner) -> tuple[_Trial, bool]:
+        trial = _Trial(self._fitting, self._form, steps, manner, dict(self._quota))
+        return trial, trial.domain(self._where, self._pinned)
+
+
 class _Trial:
     """One attempt: what it takes it takes from the slots at once, and gives back unless kept."""
 
@@ -140,7 +167,7 @@ class _Trial:
         self._manner = manner
         self._quota = quota
         self._taken: list[tuple[int, int, Way, int]] = []
-        self._before: dict[int, float] = {}
+        self._before: dict[int, Kept] = {}
         self._narrows: dict[RolePath, DomainPath] = {}
 
     def domain(self, where: tuple[int, int], pinned: Mapping[RolePath, DomainPath]) -> bool:
@@ -169,7 +196,8 @@ class _Trial:
                 + WIDER * wider
                 + PRICE * own.price
             )
-        harm = sum(self._slots.penalty(cell) - was for cell, was in self._before.items())
+        slots = self._slots
+        harm = sum(slots.penalty(cell) - was for cell, (*_, was, _) in self._before.items())
         blocks: dict[tuple[int, int, int], int] = {}
         for cell, need, way, replicas in self._taken:
             key = (cell, need, way.index)
@@ -188,7 +216,8 @@ class _Trial:
 
     def undo(self) -> None:
         """Give everything back."""
-        self._rewind(0)
+        for cell, kept in self._before.items():
+            self._slots.restore(cell, kept)
 
     def _rewind(self, length: int) -> None:
         while len(self._taken) > length:
@@ -233,7 +262,7 @@ class _Trial:
     def _need(self, need: int, where: tuple[int, int]) -> bool:
         """Take instances worth a role's part of the steps; False = there are not enough."""
         owed = self._form.each[need] * self._steps
-        ways = self._form.dear.get(where, self._form.ways)[need]
+        ways = self._form.ways_in(where)[need]
         reverse, share = self._manner.reverse, self._manner.share
         held = 0.0
         if share < 8 and len(ways) > 1:
@@ -269,7 +298,7 @@ class _Trial:
                 break
             replicas = min(room, wanted)
             if cell not in self._before:
-                self._before[cell] = slots.penalty(cell)
+                self._before[cell] = slots.keep(cell)
             slots.take(cell, way.place, replicas)
             self._taken.append((cell, need, way, replicas))
             if accelerator in self._quota:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 import numpy as np
 
@@ -26,6 +27,18 @@ class Way:
     size: int
     #: GPUs of the preferred accelerator that one instance stands in for
     stood_in: float
+    #: which of `Form.kinds`, then `Form.quotas`, limit it: those that an instance takes GPUs of
+    limits: tuple[int, ...]
+
+
+class Told(Enum):
+    """What the sums over a domain tell of a fit (`tally`)."""
+
+    NOTHING = "nothing"
+    #: that steps do not fit
+    AT_MOST = "at most"
+    #: whether they fit
+    ALL = "all"
 
 
 @dataclass(slots=True)
@@ -50,9 +63,18 @@ class Form:
     choices: int
     #: per need: what the objective takes off for a preferred instance where nothing is scarce
     costs: list[float]
+    #: every way's kind once, smallest first; accelerators with a quota
+    kinds: list[Kind]
+    quotas: list[str]
+    #: per order
+    told: list[Told]
     #: (path length, index in its level) → per need: its ways, the cheapest there first
     dear: dict[tuple[int, int], list[list[Way]]] = field(default_factory=dict)
     _excess: dict[int, Ints] = field(default_factory=dict)
+
+    def ways_in(self, where: tuple[int, int]) -> list[list[Way]]:
+        """Return per need its ways in the order in which they are tried in a domain."""
+        return self.dear.get(where, self.ways)
 
     def least_cost(self, steps: int) -> float:
         """Return what the objective takes off for so many steps at best."""
@@ -98,11 +120,15 @@ def form_of(problem: Problem, index: int, slots: Slots, prices: Mapping[str, flo
         prices: accelerator → `Cell.price`; absent = not stated.
     """
     request = problem.requests[index]
+    kinds = sorted({(o.type, size_of(o)) for need in request.needs for o in need.options})
+    quotas = sorted(request.quota)
+    bounds = [*kinds, *((kind, 0) for kind in quotas)]
     ways = [
         [
-            Way(option, i, kind, slots.places[kind], kind[1], stood_in(need, i))
+            Way(option, i, kind, slots.places[kind], kind[1], stood_in(need, i), limits)
             for i, option in enumerate(need.options)
             for kind in [(option.type, size_of(option))]
+            for limits in [_limits(kind, bounds)]
         ]
         for need in request.needs
     ]
@@ -115,6 +141,10 @@ def form_of(problem: Problem, index: int, slots: Slots, prices: Mapping[str, flo
         members[None if around is None else around.path].append(i)
     numbers = range(len(ways))
     each = [need.units / request.steps for need in request.needs]
+    orders = [
+        sorted(numbers, key=lambda i: (len(ways[i]), -ways[i][0].size, i)),
+        sorted(numbers, key=lambda i: (-ways[i][0].size, -len(ways[i]), -i)),
+    ]
     return Form(
         index=index,
         request=request,
@@ -125,10 +155,10 @@ def form_of(problem: Problem, index: int, slots: Slots, prices: Mapping[str, flo
             *((narrow, members[narrow.path]) for narrow in request.narrows),
             (None, members[None]),
         ],
-        orders=[
-            sorted(numbers, key=lambda i: (len(ways[i]), -ways[i][0].size, i)),
-            sorted(numbers, key=lambda i: (-ways[i][0].size, -len(ways[i]), -i)),
-        ],
+        orders=orders,
+        kinds=kinds,
+        quotas=quotas,
+        told=[Told.NOTHING if request.narrows else _told(slots, ways, order) for order in orders],
         step_worth=request.weight * request.step_gpus,
         alone=_alone(ways, each),
         costs=[
@@ -150,3 +180,26 @@ def _alone(ways: Sequence[Sequence[Way]], each: Sequence[float]) -> tuple[Kind, 
     sizes = [own[0].size for own in ways]
     slots = [size // least[1] if size % least[1] == 0 else 1 for size in sizes]
     return least, sum(units * each_slots for units, each_slots in zip(each, slots, strict=True))
+
+
+def _limits(kind: Kind, bounds: Sequence[Kind]) -> tuple[int, ...]:
+    return tuple(at for at, one in enumerate(bounds) if one[0] == kind[0] and one[1] <= kind[1])
+
+
+def _told(slots: Slots, ways: Sequence[Sequence[Way]], order: Sequence[int]) -> Told:
+    """Return what the sums over a domain tell of needs that are served in an order."""
+    told = Told.ALL
+    least: dict[str, int] = {}
+    for place, need in enumerate(order):
+        # Twice: whichever of a need's ways comes first, one of its type may be larger.
+        for way in (*ways[need], *ways[need]):
+            kind, size = way.option.type, way.size
+            if not slots.even(kind):
+                return Told.NOTHING
+            if size > least.get(kind, size):
+                # In which cells the smaller ones went decides how many larger ones are left.
+                told = Told.AT_MOST
+                if len(ways[need]) > 1 and place + 1 < len(order):
+                    return Told.NOTHING
+            least[kind] = min(size, least.get(kind, size))
+    return told

@@ -6,6 +6,7 @@ next cycle's inventory. Trials run on a fork; only `commit` writes.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -32,28 +33,32 @@ class _Stock:
         for node in nodes:
             if node.gpus > self.node_gpus.get(node.accelerator, 0):
                 self.node_gpus[node.accelerator] = node.gpus
-        self._pools: dict[DomainPath, dict[str, tuple[int, ...]]] = {}
+        #: path length → (domain, accelerator) → healthy nodes in the order of first fit
+        self._pools: dict[int, dict[tuple[DomainPath, str], tuple[int, ...]]] = {}
         self._by_depth: dict[int, tuple[DomainPath, ...]] = {}
 
     @cached_property
-    def rank(self) -> dict[int, int]:
-        """Node → its place in the order of first fit, the same for any inventory order."""
+    def _leaves(self) -> list[tuple[tuple[DomainPath, str], list[int]]]:
+        """Healthy nodes by place and type, all sorted: the order of first fit."""
         nodes = self.nodes
-        order = sorted(range(len(nodes)), key=lambda i: (nodes[i].domain, nodes[i].name))
-        return {index: rank for rank, index in enumerate(order)}
+        leaves: dict[tuple[DomainPath, str], list[int]] = {}
+        for index, node in enumerate(nodes):
+            if node.healthy:
+                leaves.setdefault((node.domain, node.accelerator), []).append(index)
+        for own in leaves.values():
+            own.sort(key=lambda index: nodes[index].name)
+        return sorted(leaves.items())
 
     def pool(self, domain: DomainPath, accelerator: str) -> tuple[int, ...]:
         """Return the healthy nodes of a type in a domain, in the order of first fit."""
-        pools = self._pools.get(domain)
-        if pools is None:
-            by_type: dict[str, list[int]] = {}
-            for index in sorted(self.tree.domains.get(domain, ()), key=self.rank.__getitem__):
-                kind = self.types[index]
-                if kind is not None:
-                    by_type.setdefault(kind, []).append(index)
-            pools = {kind: tuple(indices) for kind, indices in by_type.items()}
-            self._pools[domain] = pools
-        return pools.get(accelerator, ())
+        depth = len(domain)
+        if depth not in self._pools:
+            pools: dict[tuple[DomainPath, str], list[int]] = {}
+            for (leaf, kind), own in self._leaves:
+                if len(leaf) >= depth:
+                    pools.setdefault((leaf[:depth], kind), []).extend(own)
+            self._pools[depth] = {key: tuple(own) for key, own in pools.items()}
+        return self._pools[depth].get((domain, accelerator), ())
 
     def at_depth(self, depth: int) -> tuple[DomainPath, ...]:
         """Return every domain whose path has this length, sorted."""
@@ -168,11 +173,13 @@ class Ledger:
 
         A domain that is narrower than the level already is the answer itself.
         """
-        depth = depth_of(self._stock.tree.levels, level)
-        if len(inside) >= depth:
+        depth, length = depth_of(self._stock.tree.levels, level), len(inside)
+        if length >= depth:
             return (inside,)
         at_depth = self._stock.at_depth(depth)
-        return tuple(d for d in at_depth if d[: len(inside)] == inside) if inside else at_depth
+        # Sorted, so those inside stand side by side.
+        start = bisect_left(at_depth, inside)
+        return at_depth[start : bisect_right(at_depth, inside, start, key=lambda d: d[:length])]
 
     def census(self, domains: Iterable[DomainPath]) -> tuple[Counter[tuple[str | None, int]], int]:
         """Return (accelerator or None = unhealthy, free GPUs) → nodes inside, and nodes outside."""
@@ -193,20 +200,24 @@ class Ledger:
     def _find(self, domain: DomainPath, option: AcceleratorOption) -> tuple[int, ...]:
         """Return the first nodes that hold one instance; () = none do."""
         if option.nodes == 1:
-            start = self._first(domain, option)
             pool = self._stock.pool(domain, option.type)
+            start = self._first(domain, pool, option)
             return pool[start : start + 1]
         for inner in self.domains(option.within, domain) if option.within else (domain,):
-            pool = self._stock.pool(inner, option.type)[self._first(inner, option) :]
-            roomy = [index for index in pool if self._free[index] >= option.gpus]
+            pool = self._stock.pool(inner, option.type)
+            if len(pool) < option.nodes:
+                continue
+            rest = pool[self._first(inner, pool, option) :]
+            roomy = [index for index in rest if self._free[index] >= option.gpus]
             if len(roomy) >= option.nodes:
                 return tuple(roomy[: option.nodes])
         return ()
 
-    def _first(self, domain: DomainPath, option: AcceleratorOption) -> int:
+    def _first(self, domain: DomainPath, pool: Sequence[int], option: AcceleratorOption) -> int:
         """Return where in its pool the first node with room stands; the pool's length = nowhere."""
+        if not pool:
+            return 0
         key = (domain, option.type, option.gpus)
-        pool = self._stock.pool(domain, option.type)
         free = self._free
         place = self._starts.get(key, 0)
         while place < len(pool) and free[pool[place]] < option.gpus:

@@ -22,6 +22,9 @@ from heteroscale.prescheduler.problem import Cell, Problem
 
 #: accelerator and GPUs of one instance over all its nodes
 Kind = tuple[str, int]
+#: what `Slots.keep` notes of a cell: slots left, what small instances use, instances, rooms,
+#: penalty, and the refresh up to which sums know it; less than 0 = none does
+Kept = tuple[list[int], list[int], list[int], list[int], float, int]
 
 
 class _Shape:
@@ -33,6 +36,9 @@ class _Shape:
         self.small = [size for size in sizes if size < node_gpus]
         spans = [size for size in sizes if size >= node_gpus]
         self.exact = all(b % a == 0 for a, b in (*pairwise(self.small), *pairwise(spans)))
+        chain = sorted({*sizes, node_gpus})
+        #: no GPU of a node is left over whatever the sizes: sums over cells tell all
+        self.even = all(b % a == 0 for a, b in pairwise(chain))
         #: slots of size j in a whole node
         self.per_node = [node_gpus // size for size in self.small]
         #: place of a size → (place, slots of that size it takes) for itself and every smaller one
@@ -80,6 +86,7 @@ class Slots:
             )
             self._small.append([0] * len(shape.small))
             self._counts.append([0] * len(shape.sizes))
+        self._uneven = {kind for (kind, _), shape in shapes.items() if not shape.even}
         #: room by place of size, and penalty; less than 0 = not worked out since the last change
         self._known = [shape.unknown.copy() for shape in self._shapes]
         self._harm = [-1.0] * len(self.cells)
@@ -87,6 +94,7 @@ class Slots:
             (kind, size): place for kind, own in ordered.items() for place, size in enumerate(own)
         }
         self._dirty: set[int] = set(range(len(self.cells)))
+        self._refreshes = 0
         #: room per cell as of the last refresh, and its sums per level
         self._rooms: dict[Kind, list[int]] = {kind: [0] * len(self.cells) for kind in self.places}
         self._sums: dict[tuple[Kind, int], Ints] = {}
@@ -95,6 +103,10 @@ class Slots:
     def sizes(self, cell: int) -> Sequence[int]:
         """Return the sizes that are asked for on a cell's accelerator, by place."""
         return self._shapes[cell].sizes
+
+    def even(self, accelerator: str) -> bool:
+        """Return whether every size divides the next larger one and a node, in every cell."""
+        return accelerator not in self._uneven
 
     def room(self, cell: int, place: int) -> int:
         """Return how many more instances of a size fit a cell."""
@@ -122,6 +134,26 @@ class Slots:
         self._known[cell] = shape.unknown.copy()
         self._harm[cell] = -1.0
         self._dirty.add(cell)
+
+    def keep(self, cell: int) -> Kept:
+        """Return a cell as it is, to come back to."""
+        return (
+            self._left[cell].copy(),
+            self._small[cell].copy(),
+            self._counts[cell].copy(),
+            self._known[cell],  # replaced by every change, never changed
+            self.penalty(cell),
+            -1 if cell in self._dirty else self._refreshes,
+        )
+
+    def restore(self, cell: int, kept: Kept) -> None:
+        """Let a cell be as it was; what was kept is used up."""
+        self._left[cell], self._small[cell], self._counts[cell] = kept[:3]
+        self._known[cell], self._harm[cell], refreshes = kept[3:]
+        if refreshes == self._refreshes:
+            self._dirty.discard(cell)
+        else:
+            self._dirty.add(cell)
 
     def penalty(self, cell: int) -> float:
         """Return what the objective takes off for broken nodes and a stirred switch."""
@@ -178,6 +210,7 @@ class Slots:
                         if of[cell] >= 0:
                             sums[of[cell]] += more
         self._dirty.clear()
+        self._refreshes += 1
 
     def _packed(self, cell: int, place: int) -> int:
         counts = self._by_size(cell)
