@@ -89,6 +89,14 @@ def test_first_fit_takes_nodes_in_order_of_domain_and_name() -> None:
     assert list(free_gpus(ledger).values()) == [0, 0, 4 * 2, 0]
 
 
+def test_a_node_without_switch_labels_is_in_its_sub_cluster_only() -> None:
+    ledger = ledger_of(*build_nodes(1, domain=EAST), *build_nodes(1, domain=("east", "a")))
+    assert ledger.take(("east", "a"), H20)
+    assert not ledger.take(("east", "a"), H20)
+    assert ledger.take(EAST, H20)
+    assert not ledger.has_room(EAST, H20)
+
+
 def test_nodes_of_one_instance_share_its_domain() -> None:
     ledger = ledger_of(
         *build_nodes(1, domain=("east", "a", "a1")),

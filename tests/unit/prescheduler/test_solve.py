@@ -257,6 +257,16 @@ def test_nested_roles_share_an_s1_inside_the_s2_of_their_group() -> None:
     ]
 
 
+def test_an_s1_that_holds_only_one_of_the_nested_roles_costs_no_quota() -> None:
+    decode, attention, ffn = MOE.needs
+    needs = (decode, replace(attention, options=(way(),)), ffn)
+    request = replace(MOE, needs=needs, quota={"H20": 4 * 8})
+    _, solution = solved([cell("e/a/a1", whole=(2,)), cell("e/a/a2", whole=(5,))], request)
+    assert [(placed.steps, placed.narrows) for placed in solution] == [
+        (1, {"prefill": ("e", "a", "a2")})
+    ]
+
+
 def test_nested_roles_that_fit_under_no_single_s1_fit_nowhere() -> None:
     apart = [TWO_S1[0], cell("e/a/a2", whole=(9,), scarcity=HIGH)]
     assert steps(apart, MOE) == {}
