@@ -11,7 +11,7 @@ import logging
 import socket
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +29,14 @@ from heteroscale.config.metrics import load_metrics
 from heteroscale.entities.action import Action, RotationAction
 from heteroscale.entities.service import FleetSpec, Mode
 from heteroscale.entities.snapshot import InstanceState, Observation
-from heteroscale.errors import ConfigError, SubclusterUnavailable
+from heteroscale.errors import ConfigError, Problem, SubclusterUnavailable
 from heteroscale.journal.recorder import Recorder
 from heteroscale.loop import ControlLoop, TickReport
 from heteroscale.ports import Clock, Store
 from heteroscale.report.health import Health
 from heteroscale.report.own_metrics import CONTENT_TYPE, OwnMetrics
 from heteroscale.subcluster.api_server import ApiServer
+from heteroscale.subcluster.asked_fleet import AskedFleet
 from heteroscale.subcluster.config_map_store import ConfigMapStore, memory_of
 from heteroscale.subcluster.in_place import InPlaceSubcluster
 from heteroscale.subcluster.lease import Lease
@@ -72,9 +73,11 @@ class Controller:
         lease: Lease | None,
         store: Store,
         journal: Path,
+        asked: AskedFleet,
     ) -> None:
         """Act only while `lease` is held; None = nothing is ever written, so nobody need lead."""
         self._fleet = fleet
+        self._asked = asked
         self._clock = clock
         self._metrics = metrics
         self._subcluster = subcluster
@@ -84,6 +87,8 @@ class Controller:
         self._figures = OwnMetrics(fleet)
         self._health = Health(steady_s, fleet.interval_s)
         self._said: frozenset[str] = frozenset()
+        #: services that the planner has any memory of
+        self._remembered: Collection[str] = ()
 
     def run(
         self,
@@ -130,6 +135,9 @@ class Controller:
         if age_s > self._fleet.stale_s:
             fault = self._subcluster.fault() or "not listed yet"
             reasons.append(f"sub-cluster {self._subcluster.name} is not current: {fault}")
+        unknown = self._asked.unknown()
+        if unknown:
+            reasons.append(f"ScaledServices are not known: {unknown}")
         if self._lease is not None and self._lease.fault:
             reasons.append(f"lease: {self._lease.fault}")
         if self._leads():
@@ -139,11 +147,21 @@ class Controller:
     def _tick(self, loop: ControlLoop) -> TickReport:
         self._health.moved()
         began_s = steady_s()
+        fleet = self._asked.now(self._remembered)
+        if fleet is not self._fleet:
+            self._fleet = fleet
+            self._figures.look_after(fleet)
+            loop.reload(fleet)
         report = loop.tick()
+        self._remembered = report.state.services.keys()
         self._figures.take(report, steady_s() - began_s)
         self._health.ticked()
         log_tick(report, self._said)
-        self._said = frozenset(report.notices)
+        refused = self._asked.notices()
+        for notice in refused:
+            if notice not in self._said:
+                _log.warning("%s", notice)
+        self._said = frozenset((*report.notices, *refused))
         return report
 
     def _metrics_text(self) -> str:
@@ -158,6 +176,11 @@ class Controller:
         """Yield a loop that goes on from what was remembered; None = that cannot be read now."""
         with JournalFolder(self._journal) as journal:
             self._subcluster.wait_until_filled(self._fleet.interval_s)
+            unknown = self._asked.settle(self._fleet.interval_s)
+            if unknown:
+                self._say(f"nothing is done before every ScaledService is known: {unknown}")
+                yield None
+                return
             try:
                 loop = ControlLoop(
                     self._fleet,
@@ -168,15 +191,18 @@ class Controller:
                     Recorder(journal),
                 )
             except SubclusterUnavailable as error:
-                amiss = f"nothing is done without memory: {error}"
-                if amiss not in self._said:
-                    _log.warning("%s", amiss)
-                self._said = frozenset({amiss})
+                self._say(f"nothing is done without memory: {error}")
                 yield None
                 return
             if self._lease is not None:
                 _log.info("we lead")
             yield loop
+
+    def _say(self, amiss: str) -> None:
+        """Log what keeps us from beginning, once."""
+        if amiss not in self._said:
+            _log.warning("%s", amiss)
+        self._said = frozenset({amiss})
 
 
 def load_files(services: Path, cluster: Path) -> tuple[FleetSpec, ClusterFile]:
@@ -190,6 +216,9 @@ def load_files(services: Path, cluster: Path) -> tuple[FleetSpec, ClusterFile]:
         dataclasses.replace(problem, file=str(cluster))
         for problem in unknown_names(workloads, fleet)
     )
+    if not (fleet.services or workloads.namespaces):
+        rule = "must have at least 1 entry where the cluster file names no namespaces"
+        problems = (Problem(path="services", rule=rule, file=str(services)), *problems)
     if problems:
         raise ConfigError(problems)
     return fleet, workloads
@@ -218,9 +247,18 @@ def controller(files: Files, clock: Clock, *, observe: bool) -> Iterator[Control
         opened.callback(subcluster.close)
         metrics = PrometheusMetrics(signals, expected=lambda: _ready(subcluster.observe()))
         opened.callback(metrics.close)
+        asked = AskedFleet(
+            cluster,
+            fleet,
+            ApiServer(clock, kubeconfig=files.kubeconfig, may_change_s=may_change_s),
+            clock,
+            subcluster,
+            observe=observe,
+        )
+        opened.callback(asked.close)
         store = _store(files, clock, cluster.lease, api, lease)
         journal = files.state / JOURNAL_FOLDER
-        yield Controller(fleet, clock, metrics, subcluster, lease, store, journal)
+        yield Controller(fleet, clock, metrics, subcluster, lease, store, journal, asked)
 
 
 def log_tick(report: TickReport, said: Set[str] = frozenset()) -> None:

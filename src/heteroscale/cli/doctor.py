@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
@@ -31,13 +32,19 @@ def doctor(
     from heteroscale.controller import load_files  # noqa: PLC0415
     from heteroscale.subcluster.api_server import ApiServer  # noqa: PLC0415
     from heteroscale.subcluster.checkup import cluster_findings  # noqa: PLC0415
+    from heteroscale.subcluster.scaled_services_checkup import resource_findings  # noqa: PLC0415
 
     begin_logging(LogFormat.TEXT)
     fleet, workloads = load_files(services, cluster)
     signals = load_metrics(metrics)
     clock = WallClock()
     with closing(ApiServer(clock, kubeconfig=kubeconfig)) as api:
+        amiss, found = resource_findings(workloads, fleet, api)
+        every = (*workloads.workloads, *found.workloads())
+        workloads = workloads.model_copy(update={"workloads": every})
+        fleet = dataclasses.replace(fleet, services=(*fleet.services, *found.specs()))
         findings = [
+            *amiss,
             *cluster_findings(workloads, api, clock),
             *metrics_findings(signals, fleet, clock),
         ]

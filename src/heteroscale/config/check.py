@@ -43,7 +43,7 @@ def check_file(
         return load_wishes(path)
     if "services" in keys:
         return parse_fleet(text, str(path))
-    if "workloads" in keys:
+    if "workloads" in keys or "namespaces" in keys:
         return parse_cluster(text, str(path))
     if "servers" in keys:
         return parse_metrics(text, str(path))
@@ -51,8 +51,8 @@ def check_file(
         return _faultless(load_inventory(path))
     rule = (
         "must have services (a services file), services or a service beside nodes (a scenario), "
-        "nodes alone (an inventory), servers (a metrics file) or workloads (a cluster file), or be "
-        f"of kind {KIND}"
+        "nodes alone (an inventory), servers (a metrics file), workloads or namespaces (a cluster "
+        f"file), or be of kind {KIND}"
     )
     raise ConfigError([*document.problems, document.problem((), rule)])
 

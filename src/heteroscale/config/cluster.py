@@ -9,6 +9,7 @@ from heteroscale.config.cluster_sections import ClusterFile, ScalableKind
 from heteroscale.config.document import parse_document, read_text
 from heteroscale.config.label_presets import LABEL_PRESETS
 from heteroscale.config.load import checked
+from heteroscale.config.policy_rules import repeated
 from heteroscale.config.view import Fault, View
 from heteroscale.entities.service import FleetSpec
 from heteroscale.errors import Problem
@@ -39,6 +40,11 @@ def parse_cluster(text: str, file: str | None) -> ClusterFile:
 
 def cluster_rules(file: View) -> Iterator[Fault]:
     """Yield what is wrong between the fields of a cluster file."""
+    named = (file.at("workloads"), file.at("namespaces"))
+    if not any(one.value for one in named) and all(one.sound for one in named):
+        rule = "must have at least 1 entry, or namespaces must"
+        yield Fault(view=named[0], rule=rule, shown=False)
+    yield from repeated(named[1].items())
     counts: set[tuple[object, ...]] = set()
     objects: set[tuple[object, ...]] = set()
     for workload in file.at("workloads").items():

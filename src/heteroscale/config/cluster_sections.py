@@ -74,8 +74,11 @@ class ClusterFile(Section):
     """One Kubernetes cluster and what is scaled in it."""
 
     name: Annotated[str, Field(pattern=DNS_LABEL)] = optional("main", "name of the sub-cluster")
-    workloads: tuple[WorkloadSection, ...] = Field(
-        min_length=1, description="objects that are scaled in place; one per role and accelerator"
+    workloads: tuple[WorkloadSection, ...] = optional(
+        (), "objects that are scaled in place; one per role and accelerator"
+    )
+    namespaces: tuple[Name, ...] = optional(
+        (), "namespaces whose ScaledServices are looked after, too; each at most once"
     )
     routing_label: RoutingLabelSection | None = optional(
         None,

@@ -151,10 +151,11 @@ _CLUSTER_RULES = """\
 ### Rules between fields
 
 - A service, role, accelerator and namespace have one workload, and no object is named twice.
+- `workloads`, `namespaces` or both have an entry.
 - `component` is written with ModelServing, StormService and DynamoGraphDeployment, and only there.
 - `nodes.switches` is one of the label families of an inventory.
 - Beside a services file (`heteroscale run`): every service, role and accelerator exists there, and
-  a service with one workload has one for each of its roles.
+  a service with one workload has one for each of its roles. Without `namespaces` it has a service.
 """
 
 _SCALED_SERVICE_RULES = """\

@@ -7,7 +7,7 @@ accelerator) need not be said again.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -151,3 +151,10 @@ class ScaledServiceFile(Section):
     kind: Literal["ScaledService"] = need("ScaledService")
     metadata: MetadataSection = need("what it is called, and where")
     spec: ScaledServiceSection = need("what it is scaled by")
+
+    def workloads(self) -> Iterator[ScaledWorkloadSection]:
+        """Yield every workload of every role."""
+        for role in self.spec.roles.values():
+            yield from role.workloads
+            for part in role.roles.values():
+                yield from part.workloads

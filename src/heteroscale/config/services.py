@@ -249,7 +249,9 @@ class ServicesFile(Section):
     """The whole services file."""
 
     fleet: FleetSection = optional(FleetSection(), "settings of the controller")
-    services: Annotated[tuple[ServiceSection, ...], Field(min_length=1)] = need("every service")
+    services: tuple[ServiceSection, ...] = need(
+        "every service; empty where all of them are ScaledServices"
+    )
 
     def entity(self) -> FleetSpec:
         """Return the frozen entity."""

@@ -54,6 +54,10 @@ class OwnMetrics:
                 self._actions[action.service, kind, action.effect, outcome.kind] += 1
             self._last = report
 
+    def look_after(self, fleet: FleetSpec) -> None:
+        """Tell of this fleet from now on."""
+        self._fleet = fleet
+
     def forget(self) -> None:
         """Say no more of what the last tick saw: somebody else knows better by now."""
         with self._lock:

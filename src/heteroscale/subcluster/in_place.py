@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import zip_longest
 from typing import TypeAlias
 
 from heteroscale.config.cluster_sections import ClusterFile, ScalableKind, WorkloadSection
@@ -45,6 +46,9 @@ from heteroscale.subcluster.writing import Change, Hindrances, Writer
 _AT_ONCE = 8
 _NUMBER = re.compile(r"-(\d+)$")
 
+#: kind and namespace of objects
+_Place: TypeAlias = tuple[ScalableKind, str]
+
 #: a workload and its pods, oldest first
 _Owned: TypeAlias = tuple[WorkloadSection, Sequence[KubeObject]]
 
@@ -64,17 +68,12 @@ class InPlaceSubcluster:
         self._writes = writes
         self._clock = clock
         self._api = api
-        namespaces = sorted({one.namespace for one in file.workloads})
-        self._pods = {
-            one: Watched(api, clock, f"/api/v1/namespaces/{one}/pods") for one in namespaces
-        }
         self._nodes = Watched(api, clock, "/api/v1/nodes")
-        kinds = sorted({(one.kind, one.namespace) for one in file.workloads})
-        self._objects = {
-            (kind, namespace): Watched(api, clock, SCALABLES[kind].path(namespace))
-            for kind, namespace in kinds
-        }
-        self._others = SecondWriters(api, namespaces)
+        self._pods: Mapping[str, Watched] = {}
+        self._objects: Mapping[_Place, Watched] = {}
+        self._places = _places_of(file.workloads)
+        self._others = SecondWriters(api, sorted({one for _, one in self._places}))
+        self.watch(self._places)
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=f"write {file.name}")
         self._writer = Writer(file, api, clock, self._objects, self._pods)
         self._read: tuple[object, ...] = ()
@@ -86,6 +85,45 @@ class InPlaceSubcluster:
     def name(self) -> str:
         """Return the sub-cluster's name."""
         return self._file.name
+
+    def watch(self, places: Iterable[_Place]) -> None:
+        """Begin to watch these kinds and namespaces, too; what is scaled stays as it is."""
+        objects, pods = dict(self._objects), dict(self._pods)
+        for kind, namespace in sorted(places):
+            if namespace not in pods:
+                path = f"/api/v1/namespaces/{namespace}/pods"
+                pods[namespace] = Watched(self._api, self._clock, path)
+            if (kind, namespace) not in objects:
+                path = SCALABLES[kind].path(namespace)
+                objects[kind, namespace] = Watched(self._api, self._clock, path)
+        # Others read them meanwhile: they are replaced, never changed.
+        self._objects, self._pods = objects, pods
+        self._others.look_in(sorted(pods))
+
+    def scale(self, workloads: tuple[WorkloadSection, ...]) -> None:
+        """Scale these workloads from now on, and no others; each must be listed."""
+        self._file = self._file.model_copy(update={"workloads": workloads})
+        self._places = _places_of(workloads)
+        self._writer.look_after(self._file, self._objects, self._pods)
+        self._read = ()
+
+    def unlisted(self, kind: ScalableKind, namespace: str) -> str:
+        """Return why the objects of a kind and their pods cannot be told; "" = they can."""
+        for one in (self._objects.get((kind, namespace)), self._pods.get(namespace)):
+            if one is None or one.refused or not one.filled.is_set():
+                return (one and one.fault) or f"{kind} in {namespace}: not listed yet"
+        if not self._others.knows(namespace):
+            return self._others.fault or f"autoscalers in {namespace}: not listed yet"
+        return ""
+
+    def found(self, kind: ScalableKind, namespace: str, name: str) -> KubeObject | None:
+        """Return an object; None = it is not there, as far as is known."""
+        return self._objects[kind, namespace].objects().get((namespace, name))
+
+    def only_accelerator(self) -> str | None:
+        """Return the accelerator of every node that has any; None = there are several, or none."""
+        found = {one.accelerator for one in self._nodes_now()}
+        return found.pop() if len(found) == 1 else None
 
     def wait_until_filled(self, limit_s: float) -> bool:
         """Wait until everything was listed once; False = not within the limit."""
@@ -110,7 +148,7 @@ class InPlaceSubcluster:
         age_s = self.age_s()
         read = (*(one.objects() for one in self._watches()), self._others.found())
         if self._shown is None or any(
-            one is not before for one, before in zip(read, self._read, strict=True)
+            one is not before for one, before in zip_longest(read, self._read)
         ):
             self._read = read
             owned = tuple(self._owned())
@@ -149,10 +187,14 @@ class InPlaceSubcluster:
 
     def close(self) -> None:
         """Stop watching and close every connection."""
-        for one in self._lookouts():
+        every: tuple[Watched | SecondWriters, ...] = (
+            *(*self._objects.values(), *self._pods.values()),
+            *(self._nodes, self._others),
+        )
+        for one in every:
             one.close()
         self._api.interrupt()
-        for one in self._lookouts():
+        for one in every:
             one.join()
         self._threads.shutdown()
         self._api.close()
@@ -166,7 +208,14 @@ class InPlaceSubcluster:
         return self._writer.rotate(action, deadline_s)
 
     def _watches(self) -> tuple[Watched, ...]:
-        return (*self._objects.values(), *self._pods.values(), self._nodes)
+        """Return the watches of what is scaled."""
+        objects, pods = self._objects, self._pods
+        namespaces = sorted({namespace for _, namespace in self._places})
+        return (
+            *(objects[place] for place in self._places),
+            *(pods[namespace] for namespace in namespaces),
+            self._nodes,
+        )
 
     def _lookouts(self) -> tuple[Watched | SecondWriters, ...]:
         return (*self._watches(), self._others)
@@ -276,6 +325,10 @@ class InPlaceSubcluster:
             healthy=not node["spec"].get("unschedulable", False)
             and any(one["status"] == "True" for one in ready),
         )
+
+
+def _places_of(workloads: Iterable[WorkloadSection]) -> tuple[_Place, ...]:
+    return tuple(sorted({(one.kind, one.namespace) for one in workloads}))
 
 
 def _labels(pod: KubeObject) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from heteroscale.config.cluster_sections import ClusterFile
+from heteroscale.config.scaled_service_sections import GROUP, PLURAL
 from heteroscale.subcluster.config_map_store import memory_of
 from heteroscale.subcluster.scalables import SCALABLES
 from heteroscale.subcluster.second_writers import WRITER_KINDS
@@ -39,6 +40,9 @@ def needed(file: ClusterFile, lease_namespace: str) -> Iterator[Permission]:
             yield Permission(
                 group=group, resource=resource, namespace=lease_namespace, verbs=verbs, name=name
             )
+    for namespace in file.namespaces:
+        verbs = ("list", "watch")
+        yield Permission(group=GROUP, resource=PLURAL, namespace=namespace, verbs=verbs)
     for namespace in sorted({one.namespace for one in file.workloads}):
         verbs = ("get", "list", "watch", "patch")
         yield Permission(group="", resource="pods", namespace=namespace, verbs=verbs)

@@ -150,10 +150,12 @@ class SecondWriters:
     def __init__(self, api: ApiServer, namespaces: Iterable[str]) -> None:
         """Begin to look."""
         self._api = api
-        self._places = [(kind, one) for one in namespaces for kind in WRITER_KINDS]
+        self._places = self._first = _places(namespaces)
         self._found: Mapping[tuple[WriterKind, str], Sequence[KubeObject]] = {}
         self._stop = Event()
-        #: set once everything was listed
+        #: set when a look is due
+        self._due = Event()
+        #: set once everything was listed in the namespaces that were named first
         self.filled = Event()
         #: why the last look failed; "" = it did not
         self.fault = ""
@@ -163,6 +165,17 @@ class SecondWriters:
     def found(self) -> Mapping[tuple[WriterKind, str], Sequence[KubeObject]]:
         """Return them by kind and namespace; the same mapping as long as none has changed."""
         return self._found
+
+    def look_in(self, namespaces: Iterable[str]) -> None:
+        """Look in these, and no others, from now on."""
+        places = _places(namespaces)
+        if places != self._places:
+            self._places = places
+            self._due.set()
+
+    def knows(self, namespace: str) -> bool:
+        """Return whether every kind was listed in a namespace."""
+        return all((kind, namespace) in self._found for kind in WRITER_KINDS)
 
     def of(self, workload: WorkloadSection, found: KubeObject | None) -> str:
         """Return who else sets a workload's count, by kind and name; "" = nobody."""
@@ -175,6 +188,7 @@ class SecondWriters:
     def close(self) -> None:
         """Stop looking; the thread ends with its present request."""
         self._stop.set()
+        self._due.set()
 
     def join(self) -> None:
         """Wait until the thread has ended."""
@@ -182,17 +196,27 @@ class SecondWriters:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            try:
-                found = {place: self._listed(*place) for place in self._places}
-                if found != self._found:
-                    self._found = found
-                self.fault = ""
+            self._due.clear()
+            faults = self._look(self._places)
+            self.fault = "; ".join(dict.fromkeys(faults))
+            if all(place in self._found for place in self._first):
                 self.filled.set()
+            self._due.wait(_PACE_S if self.filled.is_set() else _FIRST_PACE_S)
+
+    def _look(self, places: Sequence[tuple[WriterKind, str]]) -> Sequence[str]:
+        """List them all anew; what cannot be listed stays as it was, and is a fault."""
+        found = {place: self._found[place] for place in places if place in self._found}
+        faults: list[str] = []
+        for place in places:
+            try:
+                found[place] = self._listed(*place)
             except NotReached as error:
-                self.fault = str(error)
+                faults.append(str(error))
             except Exception as error:  # noqa: BLE001 - whatever the answer was, look again
-                self.fault = f"{type(error).__name__}: {error}"
-            self._stop.wait(_PACE_S if self.filled.is_set() else _FIRST_PACE_S)
+                faults.append(f"{type(error).__name__}: {error}")
+        if found != self._found:
+            self._found = found
+        return faults
 
     def _listed(self, kind: WriterKind, namespace: str) -> tuple[KubeObject, ...]:
         """Return the autoscalers of a kind; none where the kind is not installed.
@@ -213,3 +237,7 @@ class SecondWriters:
             }
             for one in items
         )
+
+
+def _places(namespaces: Iterable[str]) -> Sequence[tuple[WriterKind, str]]:
+    return [(kind, one) for one in namespaces for kind in WRITER_KINDS]

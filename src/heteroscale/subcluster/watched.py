@@ -17,6 +17,9 @@ _RENEW_S = 15.0
 _PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
 
+#: what is answered where we may not look, or there is nothing of the kind
+_REFUSALS = frozenset({403, 404})
+
 #: (namespace, name)
 ObjectKey = tuple[str, str]
 
@@ -51,6 +54,8 @@ class Watched:
         self.filled = Event()
         #: why it is not current; "" = it is, as far as anyone knows
         self.fault = ""
+        #: whether the API server said no: the kind is not there, or not for us to see
+        self.refused = False
         self._thread = Thread(target=self._run, name=f"watch {path}", daemon=True)
         self._thread.start()
 
@@ -93,6 +98,7 @@ class Watched:
                     version = self._follow(version)
             except NotReached as error:
                 self.fault = str(error)
+                self.refused = error.status in _REFUSALS
                 self._stop.wait(pause_s)
                 pause_s = min(2.0 * pause_s, _LONGEST_PAUSE_S)
 
@@ -132,3 +138,4 @@ class Watched:
     def _is_current(self) -> None:
         self._current_s = self._clock.now_s()
         self.fault = ""
+        self.refused = False

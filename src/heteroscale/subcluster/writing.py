@@ -88,6 +88,17 @@ class Writer:
         self._instances: Mapping[str, Instance] = {}
         self._hindrances = Hindrances()
 
+    def look_after(
+        self,
+        file: ClusterFile,
+        objects: Mapping[tuple[ScalableKind, str], Watched],
+        pods: Mapping[str, Watched],
+    ) -> None:
+        """Write what this file names from now on."""
+        self._file = file
+        self._objects = objects
+        self._pods = pods
+
     def know(self, instances: Iterable[Instance], hindrances: Hindrances) -> None:
         """Learn what the instances are by now, and what stands in the way."""
         self._instances = {one.uid: one for one in instances}

@@ -21,7 +21,7 @@ def every_kind() -> ClusterFile:
         WorkloadSection(service="chat", role=kind, accelerator="H20", kind=kind, name="chat")
         for kind in ScalableKind
     ]
-    return ClusterFile(workloads=tuple(workloads))
+    return ClusterFile(workloads=tuple(workloads), namespaces=("default",))
 
 
 def granted(role: dict[str, Any]) -> set[Grant]:
