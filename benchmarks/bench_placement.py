@@ -243,6 +243,8 @@ def _summary(
         "scarce_misuse": round(max(whole.misuse, half.misuse), 5),
         "milp_gap_mean": round(statistics.mean(every), 5),
         "milp_gap_max": round(max(every), 5),
+        "milp_gap_without_promise_mean": round(statistics.mean((*steep.unbound, *flat.unbound)), 5),
+        "milp_gap_without_promise_max": round(max((*steep.unbound, *flat.unbound)), 5),
         "milp_gap_flat_mean": round(statistics.mean(flat.repaired), 5),
         "dual_gap_mean": round(statistics.mean(bounds), 5),
         "stranded_packed_to_printed": round(packed.to_printed(), 4),

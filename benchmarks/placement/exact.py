@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, linprog, milp
@@ -32,6 +33,8 @@ from heteroscale.prescheduler.problem import Block, Placed, Problem, Request, ne
 from heteroscale.prescheduler.slots import slots_of
 
 _INFINITE = float("inf")
+#: No request has been promised any steps.
+NOTHING: Mapping[int, int] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -84,13 +87,18 @@ class Optimum:
     bound: float
 
 
-def optimum(problem: Problem, limit_s: float = 30.0) -> Optimum:
+def optimum(
+    problem: Problem, promised: Mapping[int, int] = NOTHING, limit_s: float = 30.0
+) -> Optimum:
     """Return the exact solution, or what was found within the limit with what is left possible.
+
+    Args:
+        promised: index of a request → steps that it has at least.
 
     Raises:
         ValueError: nothing at all was found within the limit.
     """
-    program, groups = _stated(problem)
+    program, groups = _stated(problem, promised)
     lows, highs = (np.array([row[side] for row in program.rows]) for side in (1, 2))
     found = milp(
         np.array(program.costs),
@@ -112,7 +120,7 @@ def relaxed_bound(problem: Problem) -> float:
     Raises:
         ValueError: the program was not solved.
     """
-    program, _ = _stated(problem)
+    program, _ = _stated(problem, NOTHING)
     matrix = program.matrix()
     lows, highs = (np.array([row[side] for row in program.rows]) for side in (1, 2))
     upper, lower = np.isfinite(highs), np.isfinite(lows)
@@ -132,7 +140,7 @@ def relaxed_bound(problem: Problem) -> float:
 _Inside = Mapping[str, list[int]]
 
 
-def _stated(problem: Problem) -> tuple[_Program, list[_Group]]:
+def _stated(problem: Problem, promised: Mapping[int, int]) -> tuple[_Program, list[_Group]]:
     program = _Program()
     inside: dict[DomainPath, dict[str, list[int]]] = {}
     for index, standing in enumerate(problem.cells):
@@ -142,7 +150,7 @@ def _stated(problem: Problem) -> tuple[_Program, list[_Group]]:
     groups = [
         group
         for index in range(len(problem.requests))
-        for group in _groups(program, problem, index, inside)
+        for group in _groups(program, problem, index, inside, promised.get(index, 0))
     ]
     uses: dict[int, list[tuple[int, int]]] = {}
     for group in groups:
@@ -156,9 +164,13 @@ def _stated(problem: Problem) -> tuple[_Program, list[_Group]]:
 
 
 def _groups(
-    program: _Program, problem: Problem, index: int, inside: Mapping[DomainPath, _Inside]
+    program: _Program,
+    problem: Problem,
+    index: int,
+    inside: Mapping[DomainPath, _Inside],
+    promised: int,
 ) -> Iterator[_Group]:
-    """State what a request may have: steps in each domain, whole, at most as many as asked for."""
+    """State what a request may have: whole steps in each domain, as many as promised or asked."""
     request = problem.requests[index]
     places: list[tuple[DomainPath, int | None]] = [
         (domain, None) for depth in request.depths for domain in inside if len(domain) == depth
@@ -176,7 +188,7 @@ def _groups(
         found = _replicas(program, problem, request, inside.get(domain, {}), count, wider)
         steps[count] = 1.0
         yield _Group(index, domain, home, count, found)
-    program.row(steps, -_INFINITE, request.steps)
+    program.row(steps, promised, request.steps)
     program.row(opened, -_INFINITE, request.new_groups)
 
 

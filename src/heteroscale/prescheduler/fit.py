@@ -9,7 +9,7 @@ import numpy as np
 
 from heteroscale.entities.service import UNIT_SLACK, RolePath
 from heteroscale.entities.topology import DomainPath
-from heteroscale.prescheduler.domains import Domains, Ints, Level
+from heteroscale.prescheduler.domains import NOWHERE, Domains, Ints, Level
 from heteroscale.prescheduler.form import Form, Manner, Told, Way
 from heteroscale.prescheduler.objective import COMPATIBLE, PRICE, SCARCE, USED, WIDER
 from heteroscale.prescheduler.problem import Block, Cell, Narrow, Problem
@@ -132,7 +132,8 @@ class _Trying:
     def manner(self, steps: int) -> Manner | None:
         """Return the first manner in which exactly so many steps fit; None = they do not."""
         for manner in self._manners:
-            told = self._form.told[manner.order]
+            # The sums are over all classes of a domain.
+            told = self._form.told[manner.order] if manner.above == NOWHERE else Told.NOTHING
             if self._tally and told is not Told.NOTHING:
                 if not self._tally.holds(steps, manner):
                     continue
@@ -268,7 +269,10 @@ class _Trial:
         if share < 8 and len(ways) > 1:
             held = owed * (8 - share) / 8
         for way in reversed(ways) if reverse else ways:
-            cells = self._fitting.domains.cells(*where, way.option.type)
+            cells: Sequence[int] = self._fitting.domains.cells(*where, way.option.type)
+            if self._manner.above < NOWHERE:
+                most = self._form.scarcity + self._manner.above
+                cells = [cell for cell in cells if self._cells[cell].scarcity <= most]
             owed = self._fill(need, way, cells, owed - held) + held
             held = 0.0
             if owed <= UNIT_SLACK:

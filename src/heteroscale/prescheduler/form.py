@@ -107,6 +107,8 @@ class Manner:
     spread: int = 0
     #: eighths of a role that the first accelerator has at most
     share: int = 8
+    #: most classes that a subgroup may be scarcer than needed
+    above: int = NOWHERE
 
 
 #: What is tried before steps are said not to fit.
@@ -177,9 +179,11 @@ def _alone(ways: Sequence[Sequence[Way]], each: Sequence[float]) -> tuple[Kind, 
     if len({kind[0] for kind in kinds}) > 1 or any(len(own) > 1 for own in ways):
         return None
     least = min(kinds)
-    sizes = [own[0].size for own in ways]
-    slots = [size // least[1] if size % least[1] == 0 else 1 for size in sizes]
-    return least, sum(units * each_slots for units, each_slots in zip(each, slots, strict=True))
+    taken = 0.0
+    for (way, *_), units in zip(ways, each, strict=True):
+        slots = way.size // least[1] if way.size % least[1] == 0 else 1
+        taken += units / way.option.capacity * slots
+    return least, taken
 
 
 def _limits(kind: Kind, bounds: Sequence[Kind]) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 1. eject: for each request with steps left, those that are worth most first, lift what stands in one
    of its domains in this cycle, place it first, then what was lifted
 2. ruin and recreate: lift what stands in a random corner, put it and others back at random
-3. step down: lift each stand, and put all or part of it where it costs less
+3. step down: move what can to where nothing is scarcer than needed (`step_down`)
 
 A trial is kept when the worth rises and the request first in order has no fewer steps. Only what
 was placed in this cycle is ever lifted, never what runs.
@@ -20,9 +20,10 @@ from heteroscale.prescheduler.dice import Dice
 from heteroscale.prescheduler.domains import Ints
 from heteroscale.prescheduler.fit import Fitting
 from heteroscale.prescheduler.problem import Problem
-from heteroscale.prescheduler.search import best, candidates, fill
+from heteroscale.prescheduler.search import fill
 from heteroscale.prescheduler.slots import Slots
 from heteroscale.prescheduler.standing import Stand, Standing
+from heteroscale.prescheduler.step_down import step_down
 
 #: a rise below this is rounding
 _RISE = 1e-6
@@ -34,8 +35,6 @@ _CORNERS = 12
 _LIFTED = 6
 #: one in so many trials is for anybody with steps left, the others by what these are worth
 _BLIND = 4
-#: times that a request's stands are moved out of scarce subgroups
-_PASSES = 3
 #: parts into which chances are divided
 _FINE = 1 << 30
 #: share of a usual step's worth that a trial may lose at first; nothing towards the end
@@ -74,7 +73,7 @@ def repair(standing: Standing, order: Sequence[int], budget: Budget, dice: Dice)
     if any(standing.left) and len(order) > 1:
         work.eject(budget.ejections)
         work.ruin(budget.ruins)
-    work.step_down()
+    step_down(standing, order)
 
 
 def protected(standing: Standing, order: Sequence[int]) -> int | None:
@@ -162,43 +161,6 @@ class _Repair:
 
     def _lost(self, index: int) -> float:
         return self._standing.left[index] * self._standing.forms[index].step_worth
-
-    def step_down(self) -> None:
-        """Move each stand, or a part of it, to where it costs less, if there is such a place."""
-        for index in self._order:
-            passes = _PASSES
-            while passes and self._moves(index):
-                passes -= 1
-
-    def _moves(self, index: int) -> bool:
-        scarce = [stand for stand in self._standing.stands[index] if self._scarce(stand)]
-        moved = [self._moved(stand, whole=whole) for stand in scarce for whole in (True, False)]
-        return any(moved)
-
-    def _moved(self, stand: Stand, *, whole: bool) -> bool:
-        """Move a stand; if not whole, a part to where nothing is scarcer than needed."""
-        standing, form = self._standing, self._standing.forms[stand.request]
-        if stand not in standing.stands[stand.request]:
-            return False
-        mark, before, left = standing.mark(), standing.worth, standing.left[stand.request]
-        standing.lift(stand)
-        among = [one for one in candidates(standing, form) if whole or not one.excess]
-        found = best(standing, form, stand.fit.steps, among, by_worth=True)
-        if found is not None:
-            standing.put(found)
-            if not whole:
-                fill(standing, form, by_worth=True)
-        if standing.left[stand.request] > left or standing.worth <= before + _RISE:
-            standing.back(mark)
-            return False
-        return True
-
-    def _scarce(self, stand: Stand) -> bool:
-        """Return whether some of a stand is in a subgroup scarcer than needed, or too wide."""
-        standing = self._standing
-        form, cells = standing.forms[stand.request], standing.problem.cells
-        wide = stand.home is None and stand.depth < form.request.depths[0]
-        return wide or any(cells[b.cell].scarcity > form.scarcity for b in stand.fit.blocks)
 
     def _try(self, lifted: Iterable[Stand], back: Sequence[int], *, at_random: bool) -> None:
         standing, first = self._standing, self._first

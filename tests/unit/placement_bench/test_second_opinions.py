@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.placement.algorithm4 import place
 from benchmarks.placement.exact import optimum, relaxed_bound
-from benchmarks.placement.quality import scarce_misuse
+from benchmarks.placement.quality import promise, scarce_misuse
 from benchmarks.placement.small_fleets import small_fleet
 from benchmarks.placement.stranded import free_gpus, stranded_gpus, surplus_gpus
 from heteroscale.entities.placement import Scarcity
@@ -92,14 +94,40 @@ def test_whole_steps_alone_strand_less_than_pods_one_by_one(seed: int) -> None:
 
 def test_a_scarce_switch_is_misused_while_a_common_one_has_room() -> None:
     problem = two_switches()
-    scarce = problem.cells[0].__class__(
-        domain=("main", "c", "pod"),
-        accelerator="H20",
-        scarcity=Scarcity.HIGH,
-        node_gpus=8,
-        whole=(2,),
+    scarce = replace(
+        problem.cells[0], domain=("main", "c", "pod"), scarcity=Scarcity.HIGH, whole=(2,)
     )
-    fleet = Problem(cells=(*problem.cells, scarce), requests=problem.requests, cell_depth=3)
+    fleet = replace(problem, cells=(*problem.cells, scarce))
     plan = Placed(request=0, domain=("main", "c"), home=None, steps=1, blocks=step(2, 0, 1))
     assert scarce_misuse(fleet, (plan,)) == (16, 16)
     assert scarce_misuse(fleet, solve(fleet)) == (0, 16)
+
+
+def test_a_switch_of_the_scarcest_class_is_misused_while_the_middle_has_room() -> None:
+    problem = two_switches()
+    middle, scarcest = (
+        replace(problem.cells[0], domain=("main", name, "pod"), scarcity=scarcity, whole=(2,))
+        for name, scarcity in (("b", Scarcity.MEDIUM), ("c", Scarcity.HIGH))
+    )
+    fleet = replace(problem, cells=(middle, scarcest))
+    plan = Placed(request=0, domain=("main", "c"), home=None, steps=1, blocks=step(1, 0, 1))
+    assert scarce_misuse(fleet, (plan,)) == (16, 16)
+    assert scarce_misuse(fleet, solve(fleet)) == (0, 32)
+
+
+def test_only_a_request_whose_priority_nobody_shares_is_promised_its_steps() -> None:
+    problem = two_switches()
+    first, second = (replace(problem.requests[0], name=name) for name in ("a", "b"))
+    assert promise(replace(problem, requests=(first, second))) == {}
+    higher = replace(second, weight=2.0)
+    assert promise(replace(problem, requests=(first, higher))) == {1: 1}
+
+
+def test_what_is_promised_to_one_request_bounds_the_exact_plan() -> None:
+    first, second = (replace(two_switches().requests[0], name=name) for name in ("a", "b"))
+    problem = replace(two_switches(), requests=(first, replace(second, weight=2.0)))
+    served = [
+        {placed.request: placed.steps for placed in optimum(problem, promised).solution}
+        for promised in ({}, {0: 1})
+    ]
+    assert served == [{1: 1}, {0: 1}]
