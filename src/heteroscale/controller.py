@@ -10,7 +10,6 @@ import dataclasses
 import logging
 import socket
 import uuid
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from heteroscale.config.load import load_fleet
 from heteroscale.config.metrics import load_metrics
 from heteroscale.entities.action import Action, RotationAction
 from heteroscale.entities.service import FleetSpec, Mode
-from heteroscale.entities.snapshot import InstanceState, Observation
+from heteroscale.entities.snapshot import Instance
 from heteroscale.errors import ConfigError, Problem, SubclusterUnavailable
 from heteroscale.journal.recorder import Recorder
 from heteroscale.loop import ControlLoop, TickReport
@@ -40,11 +39,14 @@ from heteroscale.subcluster.asked_fleet import AskedFleet
 from heteroscale.subcluster.config_map_store import ConfigMapStore, memory_of
 from heteroscale.subcluster.in_place import InPlaceSubcluster
 from heteroscale.subcluster.lease import Lease
+from heteroscale.subcluster.watched import ObjectKey
 
 STATE_FILE = "state.json"
 JOURNAL_FOLDER = "journal"
 #: while another leads, this often is looked whether to stop
 _WAIT_S = 0.5
+#: a look at a cluster's pods waits so long for each list
+_LISTED_S = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -224,6 +226,19 @@ def load_files(services: Path, cluster: Path) -> tuple[FleetSpec, ClusterFile]:
     return fleet, workloads
 
 
+def engines_of(
+    file: ClusterFile, clock: Clock, kubeconfig: Path | None
+) -> Mapping[ObjectKey, Instance]:
+    """Return each pod's instance as it is now; none where the cluster does not answer in time."""
+    subcluster = InPlaceSubcluster(
+        file, ApiServer(clock, kubeconfig=kubeconfig), clock, writes=False
+    )
+    try:
+        return subcluster.engines() if subcluster.wait_until_filled(_LISTED_S) else {}
+    finally:
+        subcluster.close()
+
+
 @contextmanager
 def controller(files: Files, clock: Clock, *, observe: bool) -> Iterator[Controller]:
     """Yield a controller on a real cluster, its watches open.
@@ -245,7 +260,7 @@ def controller(files: Files, clock: Clock, *, observe: bool) -> Iterator[Control
         api = ApiServer(clock, kubeconfig=files.kubeconfig, may_change_s=may_change_s)
         subcluster = InPlaceSubcluster(cluster, api, clock, writes=not observe)
         opened.callback(subcluster.close)
-        metrics = PrometheusMetrics(signals, expected=lambda: _ready(subcluster.observe()))
+        metrics = PrometheusMetrics(signals, pods=subcluster.engines)
         opened.callback(metrics.close)
         asked = AskedFleet(
             cluster,
@@ -336,10 +351,3 @@ def _store(
 
 def _never() -> float:
     return 0.0
-
-
-def _ready(seen: Observation) -> dict[tuple[str, str], int]:
-    """Return (service, role) → instances that should report metrics."""
-    return Counter(
-        (one.service, one.role) for one in seen.instances if one.state is InstanceState.READY
-    )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
 
@@ -13,8 +13,8 @@ from heteroscale.adapters.wall_clock import WallClock
 class Exporter:
     """Engines that share a rate of decode tokens evenly, and have empty queues."""
 
-    def __init__(self, service: str, engines: int) -> None:
-        self._service = service
+    def __init__(self, engines: Callable[[], Sequence[str]]) -> None:
+        """Tell of as many engines as there are labels."""
         self._engines = engines
         self._clock = WallClock()
         self._lock = Lock()
@@ -33,13 +33,13 @@ class Exporter:
         """Return what is told to a scrape now."""
         with self._lock:
             self._count()
-            return "".join(self._told_by(f"engine-{index}") for index in range(self._engines))
+            engines = self._engines()
+            return "".join(self._told_by(labels, 1.0 / len(engines)) for labels in engines)
 
-    def _told_by(self, engine: str) -> str:
-        whose = f'heteroscale_service="{self._service}",heteroscale_role="decode"'
-        labels = f'{{{whose},instance="{engine}"}}'
+    def _told_by(self, whose: str, share: float) -> str:
+        labels = f"{{{whose}}}"
         figures = {
-            "vllm:generation_tokens_total": f"{self._made / self._engines:.1f}",
+            "vllm:generation_tokens_total": f"{self._made * share:.1f}",
             "vllm:num_requests_waiting": "0",
             "vllm:kv_cache_usage_perc": "0.2",
         }
@@ -51,10 +51,17 @@ class Exporter:
         self._at_s = now_s
 
 
+def exporter(service: str, engines: int = 1) -> AbstractContextManager[Exporter]:
+    """Serve an exporter whose series name service and role."""
+    whose = f'heteroscale_service="{service}",heteroscale_role="decode"'
+    named = [f'{whose},instance="engine-{index}"' for index in range(engines)]
+    return exporter_of(lambda: named)
+
+
 @contextmanager
-def exporter(service: str, engines: int = 1) -> Iterator[Exporter]:
+def exporter_of(engines: Callable[[], Sequence[str]]) -> Iterator[Exporter]:
     """Serve an exporter on a free port."""
-    told = Exporter(service, engines)
+    told = Exporter(engines)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

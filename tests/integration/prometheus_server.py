@@ -64,7 +64,7 @@ def prometheus(folder: Path, history: History) -> Iterator[str]:
         check=True,
         capture_output=True,
     )
-    with _running(folder, "global: {}\n") as url:
+    with running(folder, "global: {}\n") as url:
         yield url
 
 
@@ -74,12 +74,13 @@ def scraping(folder: Path, target: str, labels: Mapping[str, str]) -> Iterator[s
     job: dict[str, object] = {"job_name": "engines", "honor_labels": True}
     job["static_configs"] = [{"targets": [target], "labels": dict(labels)}]
     config = {"global": {"scrape_interval": "1s"}, "scrape_configs": [job]}
-    with _running(folder, json.dumps(config)) as url:
+    with running(folder, json.dumps(config)) as url:
         yield url
 
 
 @contextmanager
-def _running(folder: Path, config: str) -> Iterator[str]:
+def running(folder: Path, config: str) -> Iterator[str]:
+    """Run a server over the blocks of a folder, if there are any; yield its address."""
     (folder / "prometheus.yml").write_text(config, encoding="utf-8")
     (port,) = free_ports(1)
     with subprocess.Popen(

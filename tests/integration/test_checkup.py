@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from heteroscale.adapters.prometheus_checkup import metrics_findings
+from heteroscale.adapters.prometheus_checkup import metrics_findings, ways
+from heteroscale.adapters.prometheus_pods import Pods
 from heteroscale.adapters.wall_clock import WallClock
 from heteroscale.config.metrics import parse_metrics
 from heteroscale.entities.finding import Finding
 from heteroscale.entities.service import FleetSpec
+from heteroscale.entities.snapshot import Instance, InstanceState
 from tests.builders import build_service
 from tests.integration.prometheus_server import History, prometheus
 
@@ -41,10 +43,45 @@ def told(every_s: float, labels: Mapping[str, str], *, up: bool = True) -> Histo
 
 
 @contextmanager
-def findings(folder: Path, history: History, more: str = "") -> Iterator[list[Finding]]:
+def findings(
+    folder: Path,
+    history: History,
+    more: str = "",
+    *,
+    source: str = "dialect: vllm",
+    pods: Pods | None = None,
+) -> Iterator[list[Finding]]:
     with prometheus(folder, history) as url:
-        text = f"servers: [{{name: main, url: '{url}', sources: [{{dialect: vllm}}]}}]\n{more}"
-        yield list(metrics_findings(parse_metrics(text, None), FLEET, WallClock()))
+        text = f"servers: [{{name: main, url: '{url}', sources: [{{{source}}}]}}]\n{more}"
+        yield list(metrics_findings(parse_metrics(text, None), FLEET, WallClock(), pods or {}))
+
+
+def by_pod(pod_label: str = "pod") -> History:
+    """Return what one engine of each role told until now, and nobody labelled but with its pod."""
+    history = told(15.0, {})
+    namespace_label = pod_label.replace("pod", "namespace")
+    for metric, series in history.families.items():
+        history.families[metric] = {
+            tuple(sorted({**dict(key), pod_label: pod, namespace_label: "prod"}.items())): samples
+            for key, samples in series.items()
+            for pod in (dict(key)["instance"],)
+        }
+    return history
+
+
+def engine(role: str, name: str) -> tuple[tuple[str, str], Instance]:
+    instance = Instance(
+        uid=f"prod/{name}@0",
+        service="chat",
+        role=role,
+        group="g",
+        subcluster="alpha",
+        accelerator="H20",
+        ordinal=0,
+        state=InstanceState.READY,
+        since_s=0.0,
+    )
+    return ("prod", name), instance
 
 
 def test_nothing_is_said_where_nothing_is_amiss(tmp_path: Path) -> None:
@@ -99,3 +136,71 @@ def test_a_server_that_does_not_answer_is_all_that_is_said(address: str) -> None
     (only,) = metrics_findings(file, FLEET, WallClock())
     assert only.where == "prometheus main"
     assert only.what.startswith("it gives no answer (main: ")
+
+
+BY_POD = "dialect: vllm, pods: {}"
+PAIR: Pods = dict((engine("prefill", "prefill"), engine("decode", "decode")))
+
+
+def test_series_that_name_their_pod_need_no_other_label(tmp_path: Path) -> None:
+    with findings(tmp_path, by_pod(), source=BY_POD, pods=PAIR) as found:
+        assert found == []
+
+
+def test_pods_that_say_nothing_and_pods_of_nobody_are_told(tmp_path: Path) -> None:
+    pods = dict((engine("prefill", "prefill"), engine("decode", "decode")))
+    pods |= dict(engine("decode", f"decode-{index}") for index in range(4))
+    history = by_pod()
+    for series in history.families.values():
+        for key, samples in list(series.items()):
+            labels = {**dict(key), "pod": "stranger"}
+            series[tuple(sorted(labels.items()))] = samples
+    with findings(tmp_path, history, source=BY_POD, pods=pods) as found:
+        silent, strangers = found
+    assert silent.what == (
+        "4 ready pods of chat/decode report nothing: "
+        "prod/decode-0, prod/decode-1, prod/decode-2, ..."
+    )
+    assert not silent.note
+    assert strangers.what == "1 pods that report are no engines of these workloads"
+    assert strangers.note
+
+
+def test_series_without_a_pod_are_told_the_rule_that_names_it(tmp_path: Path) -> None:
+    with findings(tmp_path, told(15.0, {}), source=BY_POD, pods=PAIR) as found:
+        podless, unknown = found
+    assert "none with the labels namespace and pod" in podless.what
+    assert "[__meta_kubernetes_pod_name], target_label: pod}" in podless.mend
+    assert unknown.what == "nobody tells tps of decode, which its policy reads"
+
+
+def test_pods_of_another_cluster_are_nobodys(tmp_path: Path) -> None:
+    with findings(tmp_path, by_pod(), source=BY_POD) as found:
+        foreign, _ = found
+    assert foreign.what.endswith("and none of a pod of these workloads")
+
+
+@pytest.mark.parametrize(
+    ("label", "written"),
+    [("pod", "{}"), ("exported_pod", "{namespace: exported_namespace, pod: exported_pod}")],
+)
+def test_who_names_pods_but_no_service_is_told_of_both_ways(
+    tmp_path: Path, label: str, written: str
+) -> None:
+    with findings(tmp_path, by_pod(label)) as found:
+        unlabelled, _ = found
+    other_way = f"; or write `pods: {written}` for this source: they name their pods"
+    assert unlabelled.mend.endswith(other_way)
+
+
+def test_how_series_are_told_apart_is_said_of_every_source() -> None:
+    sources = "[{dialect: vllm, pods: {}}, {dialect: dcgm}, {dialect: dynamo}]"
+    file = parse_metrics(
+        f"servers: [{{name: main, url: 'http://127.0.0.1:9', sources: {sources}}}]", None
+    )
+    said, apart = "prometheus main: dialect", "series are told apart by"
+    assert list(ways(file)) == [
+        f"{said} vllm: {apart} namespace, pod, and the cluster knows whose a pod is",
+        f"{said} dcgm: {apart} heteroscale_service, heteroscale_role",
+        f"{said} dynamo: {apart} heteroscale_service",
+    ]

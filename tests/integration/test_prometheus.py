@@ -14,7 +14,7 @@ from heteroscale.adapters.prometheus_http import PrometheusServer
 from heteroscale.config.metrics import parse_metrics
 from heteroscale.config.metrics_sections import ServerSection, SourceSection
 from heteroscale.entities.service import FleetSpec, Slo
-from heteroscale.entities.snapshot import Reading, Signal, UnknownCause
+from heteroscale.entities.snapshot import Instance, InstanceState, Reading, Signal, UnknownCause
 from heteroscale.errors import ConfigError, MetricsUnavailable
 from tests.integration.prometheus_server import History, prometheus
 from tests.unit.journal.fleets import fleet, service
@@ -117,6 +117,20 @@ def by_signal(
     return {(one.role, one.signal): one for one in metrics.read(spec, at_s)[name]}
 
 
+def ready_decode(index: int) -> Instance:
+    return Instance(
+        uid=f"code/c-{index}@0",
+        service="code",
+        role="decode",
+        group="g",
+        subcluster="alpha",
+        accelerator="H20",
+        ordinal=index,
+        state=InstanceState.READY,
+        since_s=0.0,
+    )
+
+
 BOTH = fleet(service("chat"), service("code"))
 
 
@@ -167,8 +181,8 @@ def test_an_engine_that_went_away_shows_as_coverage_and_silence_as_no_events(
 
 
 def test_the_cache_of_ready_engines_says_better_what_should_report(url: str) -> None:
-    counts = {("code", "decode"): 4}
-    with reading(ENGINES.format(url=url), expected=lambda: counts) as metrics:
+    ready = {("code", f"c-{index}"): ready_decode(index) for index in range(4)}
+    with reading(ENGINES.format(url=url), pods=lambda: ready) as metrics:
         assert by_signal(metrics, BOTH, "code")["decode", Signal.TPS].coverage == 0.25
 
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from heteroscale.adapters.prometheus_http import Answer, NoAnswer, PrometheusServer
-from heteroscale.adapters.prometheus_readings import Question, Tick, Whose
+from heteroscale.adapters.prometheus_pods import Pods, Roster, joined
+from heteroscale.adapters.prometheus_questions import Question, Told, Whose
+from heteroscale.adapters.prometheus_readings import Tick
 from heteroscale.adapters.promql import Spans, rule_query, spans_of, target_query
 from heteroscale.config.metrics_sections import MetricsFile
 from heteroscale.entities.service import FleetSpec
@@ -35,19 +37,20 @@ class PrometheusMetrics:
         self,
         file: MetricsFile,
         *,
-        expected: Callable[[], Mapping[Whose, int]] | None = None,
+        pods: Callable[[], Pods] | None = None,
     ) -> None:
         """Open no connection yet.
 
         Args:
-            expected: (service, role) → engines that should report; None = as many as Prometheus
-                has targets for (its series `up`).
+            pods: the pods that are engines, of which the ready ones should report; None = nobody
+                knows pods, and as many should report as Prometheus has targets for (`up`).
 
         Raises:
             OSError: a certificate file cannot be read.
         """
         self._file = file
-        self._expected = expected
+        keep_s = max(file.window_s, file.latency_window_s)
+        self._roster = None if pods is None else Roster(pods, keep_s)
         self._servers = {one.name: PrometheusServer(one) for one in file.servers}
         self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="prometheus")
         self._quantiles: tuple[float, ...] = ()
@@ -72,9 +75,22 @@ class PrometheusMetrics:
         self._notice(answers)
         if not any(isinstance(answer, Answer) for answer in answers):
             raise MetricsUnavailable("; ".join(self.notices))
-        tick = Tick(questions, answers, self._told_of)
-        expected = None if self._expected is None else self._expected()
+        tick, expected = self._sorted(questions, answers, now_s)
         return {spec.name: tuple(tick.readings(spec, expected)) for spec in fleet.services}
+
+    def _sorted(
+        self, questions: Sequence[Question], answers: Sequence[Answer | NoAnswer], now_s: float
+    ) -> tuple[Tick, Mapping[Whose, int] | None]:
+        """Return the answers by role, and how many engines of each should report."""
+        roster = self._roster
+        if roster is None:
+            return Tick(questions, answers, self._told_of, lambda *_: {}), None
+        pods = roster.at(now_s)
+
+        def by_pod(question: Question, answer: Answer) -> dict[Whose, Told]:
+            return joined(question, answer, pods, roster.expects)
+
+        return Tick(questions, answers, self._told_of, by_pod), roster.expected()
 
     def questions(self, fleet: FleetSpec) -> tuple[Question, ...]:
         """Return the queries of a tick; they depend on nothing of a fleet but its quantiles."""
@@ -111,7 +127,9 @@ def _questions(file: MetricsFile, spans: Spans) -> Iterator[Question]:
     for server in file.servers:
         for at, source in enumerate(server.sources):
             dialect = file.dialects[source.dialect]
-            for rule in (*dialect.rules, None):
+            # Whose pods should report, their cluster knows.
+            counted = (None,) if source.pods is None else ()
+            for rule in (*dialect.rules, *counted):
                 query = (
                     target_query(dialect, source)
                     if rule is None
@@ -123,4 +141,5 @@ def _questions(file: MetricsFile, spans: Spans) -> Iterator[Question]:
                     dialect=dialect,
                     rule=rule,
                     promql=query,
+                    quantiles=spans.quantiles,
                 )

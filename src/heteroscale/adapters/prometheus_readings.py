@@ -3,56 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
 from heteroscale.adapters.prometheus_http import Answer, NoAnswer
-from heteroscale.adapters.promql import AGE, SOURCES, STAT, VALUE, stat_of
-from heteroscale.config.metrics_sections import DialectSection, Origin, RuleSection, SourceSection
+from heteroscale.adapters.prometheus_questions import Question, Told, Voice, Whose
+from heteroscale.adapters.promql import STAT, VALUE, stat_of
 from heteroscale.entities.service import RolePath, RoleSpec, ServiceSpec, Stage
 from heteroscale.entities.snapshot import Reading, Signal, UnknownCause
 
 LATENCIES = frozenset({Signal.TTFT, Signal.TBT})
 SHARES = frozenset({Signal.UTILIZATION, Signal.SM_ACTIVITY, Signal.KV_USAGE})
-
-#: (service, role); the role is "" where a gateway speaks for all of a stage
-Whose = tuple[str, RolePath]
-#: (server, position of the source there): one voice
-Voice = tuple[str, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Question:
-    """One query of a tick and what it belongs to."""
-
-    voice: Voice
-    source: SourceSection
-    dialect: DialectSection
-    #: None = it counts what should report
-    rule: RuleSection | None
-    promql: str
-
-    @property
-    def of_gateway(self) -> bool:
-        """Whether one voice answers for all roles."""
-        return self.dialect.origin is Origin.GATEWAY
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What an answer says of one role: stat → figure."""
-
-    figures: Mapping[str, float]
-
-    @property
-    def sources(self) -> float:
-        """Return how many engines or gateways report it."""
-        return self.figures.get(SOURCES, 0.0)
-
-    @property
-    def age_s(self) -> float:
-        """Return the age of its newest sample; infinite when there is none."""
-        return self.figures.get(AGE, math.inf)
 
 
 class Tick:
@@ -63,8 +23,13 @@ class Tick:
         questions: Sequence[Question],
         answers: Sequence[Answer | NoAnswer],
         told_of: dict[Question, frozenset[Whose]],
+        by_pod: Callable[[Question, Answer], dict[Whose, Told]],
     ) -> None:
-        """Sort the answers; remember in `told_of` whom each question was answered about."""
+        """Sort the answers; remember in `told_of` whom each question was answered about.
+
+        Args:
+            by_pod: says whose the series of a source are that name their pods alone.
+        """
         self._targets: dict[Voice, Mapping[Whose, Told]] = {}
         #: (stage, signal) → each rule's question with what was told, None where nobody answered
         self._heard: dict[
@@ -74,7 +39,10 @@ class Tick:
         self._asked: dict[tuple[Stage, Signal, bool], set[Voice]] = {}
         self._told_of = told_of
         for question, answer in zip(questions, answers, strict=True):
-            told = _by_role(question, answer) if isinstance(answer, Answer) else None
+            told: dict[Whose, Told] | None = None
+            if isinstance(answer, Answer):
+                sort = _by_role if question.source.pods is None else by_pod
+                told = sort(question, answer)
             rule = question.rule
             if rule is None:
                 self._targets[question.voice] = told or {}
@@ -125,7 +93,7 @@ class Tick:
         self, asked: Set[Voice], heard: Iterable[Told], whose: Whose, wanted: float | None
     ) -> float:
         """Return the share that reports of what should; 1 where nobody can say what should."""
-        reporting = sum(told.sources for told in heard)
+        reporting = sum(told.expected for told in heard)
         if wanted is None:
             targets = (self._targets.get(voice, {}).get(whose) for voice in asked)
             wanted = sum(told.figures[VALUE] for told in targets if told is not None)

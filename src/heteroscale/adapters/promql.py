@@ -2,7 +2,8 @@
 
 A query answers with several figures per service and role, told apart by the label `stat`: the value
 (`value`, or `q0.9` for each quantile), the sources that report it (`sources`), and the age of the
-newest sample (`age_s`). All are PromQL of early 2023.
+newest sample (`age_s`). Where series name their pod alone, it answers by pod with the parts that
+these figures are made of. All are PromQL of early 2023.
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ STAT = "stat"
 VALUE = "value"
 SOURCES = "sources"
 AGE = "age_s"
+#: of the sources, those that should report
+EXPECTED = "expected"
+#: parts of a value, where it is made of what pods say
+LESS = "less"
+SERIES = "series"
+BUCKETS = "buckets"
+ARRIVALS, TOKENS, REQUESTS = "arrivals", "tokens", "requests"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +60,8 @@ def rule_query(
     rule: RuleSection, dialect: DialectSection, source: SourceSection, spans: Spans
 ) -> str:
     """Return the query that answers one rule for every service that speaks the dialect."""
+    if source.pods is not None:
+        return _pod_query(rule, dialect, source, spans)
     where = {**source.match, **rule.where}
     by = group_labels(dialect, source)
     figures: dict[str, str] = {}
@@ -88,6 +98,39 @@ def rule_query(
     return " or ".join(_labelled(query, stat) for stat, query in figures.items())
 
 
+def _pod_query(
+    rule: RuleSection, dialect: DialectSection, source: SourceSection, spans: Spans
+) -> str:
+    """Return the query that answers one rule for every pod, in parts that add up over pods."""
+    where = {**source.match, **rule.where}
+    by = group_labels(dialect, source)
+    figures: dict[str, str] = {}
+    if rule.counter is not None:
+        figures[VALUE] = _rate(rule.counter, where, spans.rate, by)
+        if rule.less is not None:
+            figures[LESS] = _rate(rule.less, where, spans.rate, by)
+        seen = selector(rule.counter, where)
+    elif rule.gauge is not None or rule.mean is not None:
+        seen = selector(rule.gauge or rule.mean or "", where)
+        figures[VALUE] = f"sum by ({by}) ({seen})"
+        if rule.mean is not None:
+            figures[SERIES] = f"count by ({by}) ({seen})"
+    elif rule.arrivals is not None:
+        for stat, metric in (
+            (ARRIVALS, rule.arrivals),
+            (TOKENS, f"{rule.lengths}_sum"),
+            (REQUESTS, f"{rule.lengths}_count"),
+        ):
+            figures[stat] = _rate(metric, where, spans.rate, by)
+        seen = selector(rule.arrivals, where)
+    else:
+        buckets = f"{rule.histogram}_bucket"
+        figures[BUCKETS] = _rate(buckets, where, spans.latency, f"{by}, le")
+        seen = selector(f"{rule.histogram}_count", where)
+    figures[AGE] = f"min by ({by}) (time() - timestamp({seen}))"
+    return " or ".join(_labelled(query, stat) for stat, query in figures.items())
+
+
 def target_query(dialect: DialectSection, source: SourceSection) -> str:
     """Return the query that counts what should report, whether or not it does."""
     by = group_labels(dialect, source)
@@ -96,7 +139,9 @@ def target_query(dialect: DialectSection, source: SourceSection) -> str:
 
 
 def group_labels(dialect: DialectSection, source: SourceSection) -> str:
-    """Return the labels that tell services, and of engines also roles, apart."""
+    """Return the labels that tell services, and of engines also roles, apart, or pods."""
+    if source.pods is not None:
+        return f"{source.pods.namespace}, {source.pods.pod}"
     labels = source.labels
     if dialect.origin is Origin.GATEWAY:
         return labels.service

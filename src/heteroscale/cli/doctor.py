@@ -28,8 +28,8 @@ def doctor(
 ) -> None:
     """Look for what the cluster and Prometheus lack, changing nothing; exit 1 if anything is."""
     # The way to a cluster is an extra, which no other command waits for or needs.
-    from heteroscale.adapters.prometheus_checkup import metrics_findings  # noqa: PLC0415
-    from heteroscale.controller import load_files  # noqa: PLC0415
+    from heteroscale.adapters.prometheus_checkup import metrics_findings, ways  # noqa: PLC0415
+    from heteroscale.controller import engines_of, load_files  # noqa: PLC0415
     from heteroscale.subcluster.api_server import ApiServer  # noqa: PLC0415
     from heteroscale.subcluster.checkup import cluster_findings  # noqa: PLC0415
     from heteroscale.subcluster.scaled_services_checkup import resource_findings  # noqa: PLC0415
@@ -43,11 +43,12 @@ def doctor(
         every = (*workloads.workloads, *found.workloads())
         workloads = workloads.model_copy(update={"workloads": every})
         fleet = dataclasses.replace(fleet, services=(*fleet.services, *found.specs()))
-        findings = [
-            *amiss,
-            *cluster_findings(workloads, api, clock),
-            *metrics_findings(signals, fleet, clock),
-        ]
+        findings = [*amiss, *cluster_findings(workloads, api, clock)]
+    by_pod = any(source.pods for server in signals.servers for source in server.sources)
+    pods = engines_of(workloads, clock, kubeconfig) if by_pod else {}
+    findings += metrics_findings(signals, fleet, clock, pods)
+    for way in ways(signals):
+        print(way)
     grave = [one for one in findings if not one.note]
     notes = [one for one in findings if one.note]
     for one in grave:

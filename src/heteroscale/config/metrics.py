@@ -11,7 +11,7 @@ from pathlib import Path
 from heteroscale.config.document import parse_document, read_text
 from heteroscale.config.faults import unknown_key
 from heteroscale.config.load import checked
-from heteroscale.config.metrics_sections import DialectSection, MetricsFile
+from heteroscale.config.metrics_sections import DialectSection, MetricsFile, Origin
 from heteroscale.config.view import Fault, View
 from heteroscale.entities.snapshot import Signal
 
@@ -85,6 +85,7 @@ def metrics_rules(file: View) -> Iterator[Fault]:
                 rule = unknown_key(dialect, known, "dialect")
                 yield Fault(view=source.at("dialect"), rule=rule)
             yield from _expression_rules(source.at("match"))
+            yield from _pod_rules(source, _origin(file, dialect))
     for _, dialect_view in file.at("dialects").entries():
         yield from dialect_rules(dialect_view)
 
@@ -109,6 +110,26 @@ def dialect_rules(dialect: View) -> Iterator[Fault]:
                 yield Fault(view=rule.at(key), rule=f"is required with {way}", shown=False)
             if key not in allowed and rule.at(key).value is not None:
                 yield Fault(view=rule.at(key), rule=f"must not be written beside {way}")
+
+
+def _origin(file: View, dialect: str | None) -> str | None:
+    """Return who speaks a dialect, as far as the file says; its own ones come first."""
+    own = file.at("dialects", dialect or "")
+    if own.value is not None or dialect is None:
+        return own.at("origin").text()
+    shipped = shipped_dialects().get(dialect)
+    return None if shipped is None else shipped.origin
+
+
+def _pod_rules(source: View, origin: str | None) -> Iterator[Fault]:
+    pods = source.at("pods")
+    if pods.value is None:
+        return
+    if origin == Origin.GATEWAY:
+        rule = "must not be written with a gateway's dialect: its pods are no engines of a service"
+        yield Fault(view=pods, rule=rule, shown=False)
+    if source.at("labels").value is not None:
+        yield Fault(view=pods, rule="must not be written beside labels", shown=False)
 
 
 def _access_rules(server: View) -> Iterator[Fault]:

@@ -85,11 +85,23 @@ class LabelsSection(Section):
     )
 
 
+class PodLabelsSection(Section):
+    """Labels of a series that say which pod it is of."""
+
+    namespace: LabelName = optional("namespace", "label that names the pod's namespace")
+    pod: LabelName = optional("pod", "label that names the pod")
+
+
 class SourceSection(Section):
     """One dialect as it is spoken on one server."""
 
     dialect: Name = need("a dialect that is shipped, or one of `dialects`")
     labels: LabelsSection = optional(LabelsSection(), "labels that say whose a series is")
+    pods: PodLabelsSection | None = optional(
+        None,
+        "series name their pod, and the cluster knows whose it is; {} = by the labels namespace "
+        "and pod; null = by `labels`; engines only",
+    )
     match: Matchers = optional({}, "further conditions on every series: label → regular expression")
 
 

@@ -29,7 +29,7 @@ from heteroscale.errors import SubclusterUnavailable
 from heteroscale.ports import Clock
 from heteroscale.prescheduler.inventory import take_inventory
 from heteroscale.subcluster.api_server import ApiServer
-from heteroscale.subcluster.pods import group_of, instance_of, seconds_of, unschedulable
+from heteroscale.subcluster.pods import group_of, instance_of, pod_named, seconds_of, unschedulable
 from heteroscale.subcluster.scalables import (
     SCALABLES,
     KubeObject,
@@ -78,6 +78,7 @@ class InPlaceSubcluster:
         self._writer = Writer(file, api, clock, self._objects, self._pods)
         self._read: tuple[object, ...] = ()
         self._shown: Observation | None = None
+        self._engines: tuple[tuple[Instance, ...], Mapping[ObjectKey, Instance]] = ((), {})
         self._node_objects: Mapping[ObjectKey, KubeObject] = {}
         self._inventory: tuple[Node, ...] = ()
 
@@ -165,6 +166,17 @@ class InPlaceSubcluster:
             self._writer.know(instances, hindrances)
         self._shown = replace(self._shown, age_s=age_s)
         return self._shown
+
+    def engines(self) -> Mapping[ObjectKey, Instance]:
+        """Return each pod's instance; the same mapping as long as no instance has changed.
+
+        Raises:
+            SubclusterUnavailable: not everything was listed yet.
+        """
+        instances = self.observe().instances
+        if instances is not self._engines[0]:
+            self._engines = instances, {pod_named(one.uid): one for one in instances}
+        return self._engines[1]
 
     def apply(self, actions: Sequence[Action], deadline_s: float) -> tuple[Outcome, ...]:
         """Carry out the batch: counts and pods at once, several at a time."""

@@ -42,6 +42,12 @@ def uid_of(pod: KubeObject) -> str:
     return f"{metadata['namespace']}/{metadata['name']}@{metadata['uid'][:8]}"
 
 
+def pod_named(uid: str) -> tuple[str, str]:
+    """Return the namespace and name of the pod that an instance is."""
+    namespace, _, rest = uid.partition("/")
+    return namespace, rest.rpartition("@")[0]
+
+
 def version_of(pod: KubeObject) -> str:
     """Return what changes whenever somebody moves the pod in or out of rotation."""
     notes = _annotations(pod)
