@@ -50,32 +50,48 @@ def _cache_directory() -> str:
     return str(root / f"kernel-{digest.hexdigest()[:16]}")
 
 
-# numpy's error model spares a check for each division; nothing here divides by zero.
+# numpy's error model spares a check for each division; nothing here divides by zero. Compiled
+# without reference counts: the kernel makes no array, and counting costs 6/7 of it.
 _OPTIONS = {"error_model": "numpy", "_nrt": False}
 _CACHE = _cache_directory() if COMPILED else ""
 
 
 def njit(function: Callable[P, R]) -> Callable[P, R]:
-    """Return an entry of the kernel, compiled at its first call and cached on disk."""
-    return _compiled(function, inline=False)
-
-
-def inlined(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a part of the kernel that is compiled into its callers: the state is wide to pass."""
-    return _compiled(function, inline=True)
-
-
-def _compiled(function: Callable[P, R], *, inline: bool) -> Callable[P, R]:
-    """Compile without reference counts: the kernel makes no array, and counting costs 6/7 of it."""
+    """Return an entry from Python into the kernel, compiled at its first call, cached on disk."""
     if numba is None:
         return function
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = before or _CACHE
     compiled: Callable[P, R]
     try:
-        compiled = numba.njit(cache=True, **_OPTIONS, forceinline=inline)(function)
+        compiled = numba.njit(cache=True, **_OPTIONS)(function)
     except RuntimeError:  # no folder to cache in
-        compiled = numba.njit(**_OPTIONS, forceinline=inline)(function)
+        compiled = numba.njit(**_OPTIONS)(function)
     finally:
         numba.config.CACHE_DIR = before
     return compiled
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a part of the kernel that is compiled into its callers: the state is wide to pass."""
+    return _part(function, inline=True)
+
+
+def outlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a part of the kernel that stays a call: it is large, and seldom what is needed."""
+    return _part(function, inline=False)
+
+
+def _part(function: Callable[P, R], *, inline: bool) -> Callable[P, R]:
+    """Let the kernel compile a function as a part of it; a call from Python runs it as it is.
+
+    A way in from Python for each part, which unpacks the whole state, took half of all compiling.
+    """
+    if numba is None:
+        return function
+    extending = importlib.import_module("numba.extending")
+    ways_in = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    part: Callable[P, R] = extending.register_jitable(**_OPTIONS, **ways_in, forceinline=inline)(
+        function
+    )
+    return part

@@ -12,7 +12,7 @@ addressing, at most half full, finds a block's node.
 
 from __future__ import annotations
 
-from heteroscale.sim.jit import inlined, njit
+from heteroscale.sim.jit import inlined, outlined
 from heteroscale.sim.kernel_hash import LOW, mixed
 from heteroscale.sim.kernel_state import (
     G_BLOCK_TOKENS,
@@ -93,7 +93,7 @@ def look_up(state: State, i: int, slot: int) -> int:
     return search_cache(state, i, slot)
 
 
-@njit
+@outlined
 def search_cache(state: State, i: int, slot: int) -> int:
     """Return `cached_tokens`, compiled on its own: a loop in a hot caller would slow the rest."""
     return cached_tokens(state, i, slot)
@@ -170,7 +170,7 @@ def erase(state: State, i: int, node: int) -> None:
     table[i, gap] = 0
 
 
-@njit
+@outlined
 def keep_blocks(state: State, i: int, slot: int) -> None:
     """Make a request's blocks the most recently used ones of an instance, its first block last."""
     instances = state.instances

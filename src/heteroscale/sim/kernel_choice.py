@@ -6,7 +6,7 @@ the request's tokens, input and output; a request that none can hold gets none.
 
 from __future__ import annotations
 
-from heteroscale.sim.jit import inlined, njit
+from heteroscale.sim.jit import inlined, outlined
 from heteroscale.sim.kernel_cache import cached_tokens
 from heteroscale.sim.kernel_hash import LOW, mixed
 from heteroscale.sim.kernel_links import distance
@@ -112,7 +112,7 @@ def better_of_two(state: State, role: int, start: int, end: int, slot: int, toke
     )
 
 
-@njit
+@outlined
 def least_to_compute(state: State, start: int, end: int, slot: int) -> int:
     """Return where the least is left to compute with the request, per weight; then the lower.
 
@@ -132,7 +132,7 @@ def least_to_compute(state: State, start: int, end: int, slot: int) -> int:
     return best
 
 
-@njit
+@outlined
 def nearest_of_less_loaded(state: State, start: int, end: int, slot: int, tokens: int) -> int:
     """Return the decode instance nearest to the KV; of equally near ones the less loaded.
 

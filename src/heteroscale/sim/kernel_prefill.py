@@ -6,7 +6,7 @@ the prompt that was cut goes on first in the next.
 
 from __future__ import annotations
 
-from heteroscale.sim.jit import inlined, njit
+from heteroscale.sim.jit import inlined, outlined
 from heteroscale.sim.kernel_cache import keep_blocks, look_up, take_cached
 from heteroscale.sim.kernel_choice import choose_instance
 from heteroscale.sim.kernel_heap import push_event, queue_slot
@@ -98,7 +98,7 @@ def wait_for_prefill(state: State, slot: int) -> None:
     wait_in(state, slot, G_PREFILL_HEAD, G_PREFILL_TAIL, G_PREFILL_COUNT)
 
 
-@njit
+@outlined
 def place_waiting_prefill(state: State, now: int) -> None:
     """Route the service-level queue, in order, once an instance is in rotation."""
     scalars = state.scalars
@@ -153,7 +153,7 @@ def write_batch(state: State, i: int, ended: int, tokens: int, pairs: int) -> No
     )
 
 
-@njit
+@outlined
 def fill_with_chunks(state: State, i: int, now: int) -> None:
     """Fill a batch to the token: the prompt that was cut, then the queue."""
     slots = state.slots

@@ -6,7 +6,7 @@ the lower number. Which of its instances is `kernel_choice`'s to say.
 
 from __future__ import annotations
 
-from heteroscale.sim.jit import inlined, njit
+from heteroscale.sim.jit import inlined, outlined
 from heteroscale.sim.kernel_choice import choose_instance
 from heteroscale.sim.kernel_links import begin_transfer
 from heteroscale.sim.kernel_state import (
@@ -92,7 +92,7 @@ def wait_for_decode(state: State, slot: int) -> None:
     wait_in(state, slot, G_DECODE_HEAD, G_DECODE_TAIL, G_DECODE_COUNT)
 
 
-@njit
+@outlined
 def place_waiting_decode(state: State, now: int) -> None:
     """Offer every waiting prefilled request to the instances in rotation, in order of waiting."""
     scalars = state.scalars
