@@ -250,6 +250,9 @@ class NodesSection(Section):
     nodes_per_s0: Count = optional(4, "nodes under one rack switch (S0)")
     s0_per_s1: Count = optional(4, "S0 under one S1")
     s1_per_s2: Count = optional(8, "S1 under one S2")
+    switches: Name | None = optional(
+        None, "entries of one sub-cluster with one name here share switches; null = its own"
+    )
 
 
 class LinkSection(Section):

@@ -10,6 +10,7 @@ from pydantic import Field
 from heteroscale.config.fields import (
     Count,
     Name,
+    NonNegative,
     Part,
     Positive,
     Section,
@@ -24,6 +25,7 @@ from heteroscale.config.policies import LifecycleSection, PolicySection
 from heteroscale.entities.service import (
     AcceleratorOption,
     BrakeSpec,
+    DefragmentSpec,
     FleetSpec,
     GroupSpec,
     Mode,
@@ -212,6 +214,22 @@ class BrakeSection(Section):
         return BrakeSpec(**self.model_dump())
 
 
+class DefragmentSection(Section):
+    """Lets groups leave scarce subgroups to others, each once a new one has taken its place."""
+
+    groups: Annotated[int, Field(ge=0)] = given(
+        DefragmentSpec, "groups", "most groups on their way at once; 0 = none ever"
+    )
+    gpus: Count = given(DefragmentSpec, "gpus", "most GPUs that are held twice at once for it")
+    rest_s: NonNegative = given(
+        DefragmentSpec, "rest_s", "after one of its groups a service rests so long"
+    )
+
+    def entity(self) -> DefragmentSpec:
+        """Return the frozen entity."""
+        return DefragmentSpec(**self.model_dump())
+
+
 class FleetSection(Section):
     """Settings of the controller and limits of the whole fleet."""
 
@@ -220,6 +238,9 @@ class FleetSection(Section):
     )
     freeze: bool = given(FleetSpec, "freeze", "stop every change, restores excepted")
     brake: BrakeSection = optional(BrakeSection(), "limits on scale-in of many services at once")
+    defragment: DefragmentSection = optional(
+        DefragmentSection(), "whether groups leave scarce subgroups to others"
+    )
     stale_s: Positive = given(
         FleetSpec, "stale_s", "an older observation of a sub-cluster is unknown"
     )
@@ -239,6 +260,7 @@ class FleetSection(Section):
             interval_s=self.interval_s,
             freeze=self.freeze,
             brake=self.brake.entity(),
+            defragment=self.defragment.entity(),
             stale_s=self.stale_s,
             levels=self.levels,
             prices=self.prices,

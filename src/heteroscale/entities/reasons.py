@@ -69,6 +69,15 @@ class ReasonCode(StrEnum):
     WAY_COMING = "way_coming"
     WAY_QUEUED = "way_queued"
     WAY_NONE = "way_none"
+    # relocation
+    RELOCATES = "relocates"
+    RELOCATION_WAITS = "relocation_waits"
+    RELOCATION_LEAVES = "relocation_leaves"
+    RELOCATED = "relocated"
+    RELOCATION_OVERTAKEN = "relocation_overtaken"
+    RELOCATION_CALLED_OFF = "relocation_called_off"
+    RELOCATION_HELD = "relocation_held"
+    RELOCATION_LOST = "relocation_lost"
     # lifecycle
     ADOPTED = "adopted"
     AWAITING_OUTCOME = "awaiting_outcome"
@@ -183,6 +192,20 @@ TEXTS: dict[ReasonCode, str] = {
     " too many that are placed before it wait for the same accelerators",
     ReasonCode.WAY_NONE: "{missing} of its {essential} essential units of {role} are lacking, and"
     " no service of lower priority that may give way would make room for them",
+    ReasonCode.RELOCATES: "group {group} is to leave a {scarcity} subgroup to others: {new} is"
+    " opened in its place first",
+    ReasonCode.RELOCATION_WAITS: "group {group} stays until {new}, opened in its place, is ready"
+    " and scale-in may be: {left_s:.0f} s more at most",
+    ReasonCode.RELOCATION_LEAVES: "{new} has taken the place of group {group}, which leaves",
+    ReasonCode.RELOCATED: "group {group} has left a scarce subgroup to others: {new} is in its"
+    " place",
+    ReasonCode.RELOCATION_OVERTAKEN: "the load has changed: {new} stays beside group {group}, in"
+    " whose place it was opened",
+    ReasonCode.RELOCATION_CALLED_OFF: "{new} was not ready in time and is gone again: group {group}"
+    " stays where it is",
+    ReasonCode.RELOCATION_HELD: "group {group} is not relocated any more, as the service is held by"
+    " hand or gives way: {new} stays beside it",
+    ReasonCode.RELOCATION_LOST: "nothing of {new} has come: group {group} stays where it is",
     ReasonCode.ADOPTED: "someone set {role} from {before} to {after} replicas: taken as it is,"
     " and both waits start anew",
     ReasonCode.AWAITING_OUTCOME: "{actions} changes that were sent are not seen yet:"

@@ -210,6 +210,18 @@ class BrakeSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DefragmentSpec:
+    """Groups leave scarce subgroups to others by themselves, each once a new one has its place."""
+
+    #: that are on their way at once; 0 = none ever
+    groups: int = 0
+    #: of what takes their places: GPUs held twice at once
+    gpus: int = 64
+    #: after one of its groups a service rests so long
+    rest_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSpec:
     """Everything one controller is asked to look after."""
 
@@ -219,6 +231,7 @@ class FleetSpec:
     #: stop every change of every service, restores excepted
     freeze: bool = False
     brake: BrakeSpec = BrakeSpec()
+    defragment: DefragmentSpec = DefragmentSpec()
     #: an observation of a sub-cluster older than this is unknown: its instances are frozen supply
     stale_s: float = 60.0
     #: topology levels from the narrowest above a node to the widest below a sub-cluster

@@ -79,6 +79,27 @@ class GivenWay:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relocating:
+    """A group on its way out of a scarce subgroup: what takes its place comes first."""
+
+    #: (sub-cluster, group) that is to leave
+    old: tuple[str, str]
+    #: (sub-cluster, group) that take its place
+    new: tuple[tuple[str, str], ...]
+    #: GPUs of what takes its place, held beside its own meanwhile
+    gpus: int
+    #: what takes its place leaves again unless all of it is ready by then
+    until_s: float
+    #: those of them that leave now, the old one or the new; () = none yet
+    leaving: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def uncounted(self) -> tuple[tuple[str, str], ...]:
+        """The groups that are no supply, so that the service has what it had before."""
+        return self.leaving or self.new
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceState:
     """Memory of one service. Deadlines are epoch seconds; 0 = none."""
 
@@ -114,6 +135,10 @@ class ServiceState:
     unknown_since_s: float | None = None
     #: None = it gives way to nobody
     given_way: GivenWay | None = None
+    #: None = no group of it is being relocated
+    relocating: Relocating | None = None
+    #: no further group of it is relocated before then
+    relocated_until_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,3 +148,5 @@ class FleetState:
     services: Mapping[str, ServiceState] = field(default_factory=dict)
     #: (at_s, GPUs) that left within the last hour, oldest first
     left_gpus: tuple[tuple[float, int], ...] = ()
+    #: no group to relocate is looked for before then
+    relocate_from_s: float = 0.0

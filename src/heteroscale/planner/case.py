@@ -8,17 +8,20 @@ from dataclasses import dataclass, field, replace
 from heteroscale.entities.action import Action, Effect
 from heteroscale.entities.decision import Decision, Reason
 from heteroscale.entities.placement import Grant, NoFit
+from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.service import FleetSpec, RolePath, ServiceSpec
 from heteroscale.entities.snapshot import Instance, InstanceState, ServiceSnapshot, Snapshot
 from heteroscale.entities.state import ServiceState
 from heteroscale.lifecycle import waits
 from heteroscale.lifecycle.coming import AS_SEEN, Coming, coming
 from heteroscale.lifecycle.reach import out_of_reach
+from heteroscale.lifecycle.relocation import ended, told
 from heteroscale.lifecycle.rotation import restorable
 from heteroscale.lifecycle.settling import Start
 from heteroscale.policy.coordinate import coordinate
-from heteroscale.policy.sized import Sized
+from heteroscale.policy.sized import Freedom, Sized
 from heteroscale.policy.sizing import size
+from heteroscale.policy.supply import tally
 from heteroscale.prescheduler.explain import explain_coming
 from heteroscale.prescheduler.wish import NO_WISH, Wish, wish
 
@@ -45,12 +48,21 @@ class Case:
     blocked: frozenset[str] = frozenset()
     #: some of what it has may be where nobody can look: nothing is added or taken away
     hidden: bool = False
+    #: how free it is to change, by itself and by the fleet brake
+    grow: Freedom
+    shrink: Freedom
     coming: Coming = AS_SEEN
     wish: Wish = NO_WISH
     grants: list[Grant] = field(default_factory=list)
     no_fits: list[NoFit] = field(default_factory=list)
     leaving: frozenset[str] = frozenset()
     actions: list[Action] = field(default_factory=list)
+
+    @property
+    def closed(self) -> frozenset[tuple[str, str]]:
+        """(sub-cluster, group) that stay as they are: not known, or being relocated."""
+        one = self.state.relocating
+        return self.coming.closed.union(() if one is None else (one.old, *one.new))
 
 
 def sized_now(
@@ -85,6 +97,8 @@ def case_of(
         decision=coordinate(spec, sized),
         reasons=list(begun.reasons),
         moving=[one for one in service.instances if one.state is not _READY],
+        grow=sized.grow,
+        shrink=sized.shrink,
         hidden=begun.hidden,
     )
     if before.pending:
@@ -106,14 +120,16 @@ def ask(case: Case, snapshot: Snapshot, fleet: FleetSpec) -> None:
     if pending or case.moving:
         case.coming = coming(case.spec, case.before, case.moving, case.blocked, snapshot.now_s)
     unseen = case.coming.units
-    wanted = wish(case.spec, case.snapshot, case.decision, case.supply, back, unseen)
+    wanted = wish(case.spec, _counted(case), case.decision, case.supply, back, unseen)
+    if wanted != NO_WISH and _overtaken(case, snapshot, fleet):
+        wanted = wish(case.spec, case.snapshot, case.decision, case.supply, back, unseen)
     short = wanted.short
     if movable:
         # A restore is exempt from every wait and from freeze: ask again as if there were none.
         free = replace(case.before, scale_out_until_s=0.0)
         sized, _ = sized_now(case.spec, free, snapshot, frozen=False)
         unbound = coordinate(case.spec, sized)
-        again = wish(case.spec, case.snapshot, unbound, case.supply, back, unseen).short
+        again = wish(case.spec, _counted(case), unbound, case.supply, back, unseen).short
         short = {role: max(short.get(role, 0.0), again.get(role, 0.0)) for role in (*short, *again)}
     case.reasons += explain_coming(wanted.coming)
     stopped = fleet.freeze or case.hidden
@@ -127,3 +143,30 @@ def ask(case: Case, snapshot: Snapshot, fleet: FleetSpec) -> None:
         remove={} if stopped or taking else wanted.remove,
         coming=wanted.coming,
     )
+
+
+def _counted(case: Case) -> ServiceSnapshot:
+    """Return what was seen of the service, without groups that are no supply of it."""
+    one = case.state.relocating
+    if one is None:
+        return case.snapshot
+    groups, seen = one.uncounted, case.snapshot
+    return replace(
+        seen,
+        instances=tuple(i for i in seen.instances if (i.subcluster, i.group) not in groups),
+        group_roles=tuple(c for c in seen.group_roles if (c.subcluster, c.group) not in groups),
+    )
+
+
+def _overtaken(case: Case, snapshot: Snapshot, fleet: FleetSpec) -> bool:
+    """Return whether a relocation ends because the service is to change, before the old group left.
+
+    All that it has counts from now on.
+    """
+    one = case.state.relocating
+    if one is None or one.old in one.leaving:
+        return False
+    case.state = ended(case.state, fleet, snapshot.now_s)
+    case.supply = tally(case.spec, case.snapshot.instances).supply
+    case.reasons.append(told(ReasonCode.RELOCATION_OVERTAKEN, one))
+    return True

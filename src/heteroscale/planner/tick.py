@@ -18,11 +18,13 @@ from heteroscale.entities.service import FleetSpec, ServiceSpec
 from heteroscale.entities.snapshot import Snapshot
 from heteroscale.entities.state import FleetState, ServiceState
 from heteroscale.lifecycle import waits
-from heteroscale.lifecycle.budget import Left, sent_off, taken_back
+from heteroscale.lifecycle.budget import sent_off, taken_back
 from heteroscale.lifecycle.changes import in_order
 from heteroscale.lifecycle.reach import never_seen
+from heteroscale.lifecycle.relocation import carried_on
 from heteroscale.lifecycle.settling import Start, start
 from heteroscale.planner.case import Case, ask, case_of, sized_now
+from heteroscale.planner.relocate import relocate
 from heteroscale.planner.turns import move
 from heteroscale.policy.brake import brake_fleet
 from heteroscale.policy.giving_way import after_lacks, limited
@@ -39,11 +41,11 @@ def plan(state: FleetState, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Plan,
     A service that is absent from the snapshot is unknown: it is not planned and keeps its memory.
 
     1. settle the outcomes of what was sent before
-    2. adopt counts that someone else changed
+    2. adopt counts that someone else changed, see how far relocations are
     3. size every service, inside its limit where it gives way
     4. brake: the fleet as a whole against its sizes
     5. coordinate each size into capacity per role
-    6. place what must be added, choose what leaves
+    6. place what must be added, choose what leaves, relocate groups that stand scarce
     7. lifecycle: restore, withdraw, drain, remove, gate
     8. actions, identified by content, in order
     9. who gives way to whom from the next tick on
@@ -60,9 +62,11 @@ def plan(state: FleetState, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Plan,
         # 1. settle, 2. adopt
         remembered = state.services.get(name, _NEW)
         settled = start(spec, remembered, snapshot, fleet, outcomes.get(name, {}), unseen)
+        remembered, why_ended = carried_on(spec, settled.state, snapshot, fleet)
         # 3. size
-        specs[name], before, why = limited(spec, settled.state, snapshot.now_s)
-        starts[name] = replace(settled, state=before, reasons=(*settled.reasons, *why))
+        specs[name], before, why = limited(spec, remembered, snapshot.now_s)
+        why = (*settled.reasons, *why_ended, *why)
+        starts[name] = replace(settled, state=before, reasons=why)
         sizes[name], folded[name] = sized_now(specs[name], before, snapshot, frozen=fleet.freeze)
     # 4. brake
     stayed = sum(one.stayed_gpus for one in starts.values())
@@ -75,12 +79,13 @@ def plan(state: FleetState, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Plan,
     # 6. place
     for case in cases:
         ask(case, snapshot, fleet)
-    placement, requests = _place(cases, snapshot, fleet)
+    placement, cycle = _place(cases, snapshot, fleet)
+    placement, from_s = relocate(cases, cycle, placement, left, state.relocate_from_s)
     # 7. lifecycle, 8. actions
     for case in cases:
         move(case, snapshot, fleet)
     # 9. who gives way
-    _make_way(cases, placement, requests, snapshot, fleet)
+    _make_way(cases, cycle)
     return (
         Plan(
             now_s=snapshot.now_s,
@@ -89,7 +94,7 @@ def plan(state: FleetState, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Plan,
             placement=placement,
             actions=in_order(action for case in cases for action in case.actions),
         ),
-        _remembered(state, left, cases, snapshot, specs),
+        replace(_remembered(state, cases, snapshot, specs), left_gpus=left, relocate_from_s=from_s),
     )
 
 
@@ -110,12 +115,13 @@ def begin(state: FleetState, sent: Sequence[Action], now_s: float, fleet: FleetS
         own = [a for a in sent if a.service == name and a.id not in pending]
         fresh += own
         services[name] = waits.begin(before, own, now_s, rules[name])
-    return FleetState(services=services, left_gpus=sent_off(state.left_gpus, fresh, now_s))
+    left = sent_off(state.left_gpus, fresh, now_s)
+    return replace(state, services=services, left_gpus=left)
 
 
 def _place(
     cases: Sequence[Case], snapshot: Snapshot, fleet: FleetSpec
-) -> tuple[PlacementPlan, Sequence[PlacementRequest]]:
+) -> tuple[PlacementPlan, Cycle]:
     """Place every wish and hand each service its part of the answer."""
     requests = [
         PlacementRequest(
@@ -124,7 +130,7 @@ def _place(
             add=case.wish.add,
             remove=case.wish.remove,
             ratio=case.decision.ratio,
-            closed=closed_groups(case.snapshot, snapshot.unreachable, case.coming.closed),
+            closed=closed_groups(case.snapshot, snapshot.unreachable, case.closed),
             awaiting=waits.awaits_count(case.before, snapshot.unreachable),
         )
         for case in cases
@@ -138,20 +144,6 @@ def _place(
         by_name[no_fit.service].no_fits.append(no_fit)
     for release in placement.releases:
         by_name[release.service].leaving = frozenset(release.uids)
-    return placement, requests
-
-
-def _make_way(
-    cases: Sequence[Case],
-    placement: PlacementPlan,
-    requests: Sequence[PlacementRequest],
-    snapshot: Snapshot,
-    fleet: FleetSpec,
-) -> None:
-    """Remember who gives way to whom from the next tick on, and say why."""
-    givers = [case for case in cases if case.spec.gives_way]
-    if not (placement.no_fits and givers) and not any(case.state.given_way for case in givers):
-        return
     cycle = Cycle(
         requests=requests,
         no_fits=placement.no_fits,
@@ -159,6 +151,14 @@ def _make_way(
         snapshot=snapshot,
         fleet=fleet,
     )
+    return placement, cycle
+
+
+def _make_way(cases: Sequence[Case], cycle: Cycle) -> None:
+    """Remember who gives way to whom from the next tick on, and say why."""
+    givers = [case for case in cases if case.spec.gives_way]
+    if not (cycle.no_fits and givers) and not any(case.state.given_way for case in givers):
+        return
     lacks = lacks_of(cycle.no_fits, {case.spec.name: case.spec for case in cases}, cycle.wanted)
     asked = [
         Giver.of(case.spec, case.snapshot, case.decision.ratio, case.state.given_way)
@@ -168,7 +168,7 @@ def _make_way(
     for case in cases:
         name = case.spec.name
         given = made.concessions.get(name)
-        case.state = after_lacks(case.spec, case.state, lacks, given, snapshot.now_s)
+        case.state = after_lacks(case.spec, case.state, lacks, given, cycle.snapshot.now_s)
         case.reasons += made.reasons.get(name, ())
 
 
@@ -181,7 +181,6 @@ def _decided(case: Case) -> Decision:
 
 def _remembered(
     state: FleetState,
-    left_gpus: Left,
     cases: Sequence[Case],
     snapshot: Snapshot,
     specs: Mapping[str, ServiceSpec],
@@ -194,4 +193,4 @@ def _remembered(
     }
     for case in cases:
         services[case.spec.name] = case.state
-    return FleetState(services=dict(sorted(services.items())), left_gpus=left_gpus)
+    return replace(state, services=dict(sorted(services.items())))

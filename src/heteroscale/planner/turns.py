@@ -9,6 +9,7 @@ from heteroscale.entities.snapshot import InstanceState, Snapshot
 from heteroscale.lifecycle.changes import in_turn, rotations, scalings, untouched
 from heteroscale.lifecycle.explain import explain_moves
 from heteroscale.lifecycle.gate import Passage, gate
+from heteroscale.lifecycle.relocation import ended
 from heteroscale.lifecycle.rotation import (
     NOT_WATCHED,
     Memory,
@@ -37,7 +38,11 @@ def move(case: Case, snapshot: Snapshot, fleet: FleetSpec) -> None:
     turns: tuple[Turn, ...] = ()
     if case.moving or case.before.observed_s:
         turns = _rotated(case, snapshot, fleet)
-    if case.leaving and not any(turn.move is Move.RESTORE for turn in turns):
+    restores = any(turn.move is Move.RESTORE for turn in turns)
+    if restores and case.state.relocating is not None:
+        # Part of the old group is on its way back, for it was missed.
+        case.state = ended(case.state, fleet, snapshot.now_s)
+    if case.leaving and not restores:
         # What comes back and what leaves in one tick would contradict each other.
         turns += chosen(one for one in case.snapshot.instances if one.uid in case.leaving)
     passages = _gated(case, turns, snapshot, fleet)

@@ -63,13 +63,24 @@ def brake(
         left_gpus: (at_s, GPUs) that left before.
         now_s: epoch seconds.
     """
-    left = sum(gpus for at_s, gpus in left_gpus if now_s - at_s < HOUR_S)
-    budget = rules.gpus_per_hour_share * fleet_gpus - left
+    left = _left_within_the_hour(left_gpus, now_s)
+    budget = hour_budget_gpus(rules, fleet_gpus, left_gpus, now_s)
     acting = {name: one for name, one in sized.items() if specs[name].mode is Mode.ENFORCE}
     allowed = _braked(acting, specs, rules, budget, left)
     if len(acting) == len(sized):
         return allowed
     return {**_braked(sized, specs, rules, budget, left), **allowed}
+
+
+def hour_budget_gpus(
+    rules: BrakeSpec, fleet_gpus: int, left_gpus: Sequence[tuple[float, int]], now_s: float
+) -> float:
+    """Return the GPUs that may still leave the fleet within the hour; negative = too many have."""
+    return rules.gpus_per_hour_share * fleet_gpus - _left_within_the_hour(left_gpus, now_s)
+
+
+def _left_within_the_hour(left_gpus: Sequence[tuple[float, int]], now_s: float) -> int:
+    return sum(gpus for at_s, gpus in left_gpus if now_s - at_s < HOUR_S)
 
 
 def _braked(

@@ -20,7 +20,7 @@ from heteroscale.policy.signal import Signals, judged, latencies
 from heteroscale.policy.situation import Situation
 from heteroscale.policy.sized import Freedom as Freedom
 from heteroscale.policy.sized import Sized as Sized
-from heteroscale.policy.supply import explain_foreign, tally, to_hold
+from heteroscale.policy.supply import explain_foreign, tally, to_hold, without
 from heteroscale.policy.window import fold
 
 __all__ = ["Freedom", "Sized", "size"]
@@ -98,7 +98,12 @@ def _situation(
 ) -> Situation:
     """Return what the strategies are given."""
     counted = tally(spec, snapshot.instances)
-    held = to_hold(spec, counted, snapshot.group_roles)
+    counts = snapshot.group_roles
+    if state.relocating is not None:
+        beside = state.relocating.uncounted
+        counted = without(spec, counted, snapshot.instances, beside)
+        counts = tuple(one for one in counts if (one.subcluster, one.group) not in beside)
+    held = to_hold(spec, counted, counts)
     period, ratio = _ratio(spec, state, mix, now_s, utc_offsets_s)
     return Situation(
         spec=spec,

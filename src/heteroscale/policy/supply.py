@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from heteroscale.entities.decision import Reason, Step
@@ -81,6 +81,23 @@ def tally(spec: ServiceSpec, instances: Sequence[Instance]) -> Tally:
         draining=draining,
         failed=failed,
         foreign=tuple(sorted((*kind, sum(found.values())) for kind, found in counts.items())),
+    )
+
+
+def without(
+    spec: ServiceSpec,
+    counted: Tally,
+    instances: Sequence[Instance],
+    groups: Collection[tuple[str, str]],
+) -> Tally:
+    """Return a count in which some groups serve, but supply nothing.
+
+    Args:
+        groups: (sub-cluster, group).
+    """
+    rest = tally(spec, [one for one in instances if (one.subcluster, one.group) not in groups])
+    return rest._replace(
+        ready=counted.ready, ready_replicas=counted.ready_replicas, foreign=counted.foreign
     )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from heteroscale.entities.fleet import KnownFleet
-from heteroscale.entities.placement import Grant, PlacementPlan, PlacementRequest, Scarcity
+from heteroscale.entities.placement import Grant, PlacementRequest, Scarcity
 from heteroscale.entities.service import UNIT_SLACK, RolePath, ServiceSpec
-from heteroscale.entities.snapshot import SUPPLY_STATES, Instance
+from heteroscale.entities.snapshot import SUPPLY_STATES, Instance, Snapshot
 from heteroscale.entities.topology import DomainPath, Inventory
 from heteroscale.prescheduler.cycle import place_all
 from heteroscale.prescheduler.topology import cell_depth, subgroups
@@ -49,41 +49,71 @@ class Defragmentation:
 
 def defragment(fleet: KnownFleet, specs: Sequence[ServiceSpec]) -> Defragmentation:
     """Return the moves that would free the scarcest subgroups that can be freed."""
-    depth = cell_depth(fleet.levels)
-    classes = subgroups(fleet.inventory.nodes, fleet.levels)
-    places = {(node.domain[0], node.name): node.domain[:depth] for node in fleet.inventory.nodes}
+    ground = Ground.of(fleet.inventory, fleet.levels)
+    snapshot = as_snapshot(fleet, specs)
     groups = [
         one
         for spec in sorted(specs, key=lambda spec: spec.name)
-        if not (spec.pause.scale_in or spec.pause.scale_out)
-        for one in _groups(fleet, spec, places, classes)
+        if not (spec.pause.scale_in or spec.pause.scale_out) and spec.name in snapshot.services
+        for one in whole_groups(spec, snapshot.services[spec.name].instances, ground)
     ]
     by_name = {spec.name: spec for spec in specs}
     for scarcity in (Scarcity.HIGH, Scarcity.MEDIUM):
-        calmer = tuple(
-            node
-            for node in fleet.inventory.nodes
-            if classes.get(node.domain[:depth], Scarcity.LOW) < scarcity
-        )
-        room = Inventory(generation=fleet.inventory.generation, nodes=calmer)
-        found = _movable(fleet, [one for one in groups if one.scarcity is scarcity], by_name, room)
+        elsewhere = replace(snapshot, inventory=ground.calmer(scarcity))
+        of_it = [one for one in groups if one.scarcity is scarcity]
+        found = _movable(fleet, of_it, by_name, elsewhere)
         if found.moves:
             return found
     return Defragmentation()
 
 
-def _groups(
-    fleet: KnownFleet,
-    spec: ServiceSpec,
-    places: Mapping[tuple[str, str], DomainPath],
-    classes: Mapping[DomainPath, Scarcity],
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """An inventory, and how scarce the subgroup of each node is."""
+
+    inventory: Inventory
+    depth: int
+    classes: Mapping[DomainPath, Scarcity]
+    #: (sub-cluster, node) → the domain whose class counts
+    places: Mapping[tuple[str, str], DomainPath]
+
+    @classmethod
+    def of(cls, inventory: Inventory, levels: Sequence[str]) -> Ground:
+        """Return what is known of the nodes of an inventory."""
+        depth = cell_depth(levels)
+        return cls(
+            inventory,
+            depth,
+            subgroups(inventory.nodes, levels),
+            {
+                (node.domain[0], node.name): node.domain[:depth]
+                for node in inventory.nodes
+                if node.domain
+            },
+        )
+
+    def scarcity(self, domain: DomainPath) -> Scarcity:
+        """Return the class of a domain; what no subgroup is in is not scarce."""
+        return self.classes.get(domain[: self.depth], Scarcity.LOW)
+
+    def calmer(self, scarcity: Scarcity) -> Inventory:
+        """Return the nodes in less scarce subgroups."""
+        nodes = (node for node in self.inventory.nodes if self.scarcity(node.domain) < scarcity)
+        return Inventory(generation=self.inventory.generation, nodes=tuple(nodes))
+
+
+def whole_groups(
+    spec: ServiceSpec, instances: Iterable[Instance], ground: Ground
 ) -> list[Relocation]:
-    """Return the whole groups of a service whose nodes are known, with what each would free."""
+    """Return the whole groups of a service whose nodes are known, with what each would free.
+
+    Args:
+        instances: of the service.
+    """
     members: dict[tuple[str, str], list[Instance]] = {}
-    for one in fleet.instances:
-        if one.service == spec.name:
-            members.setdefault((one.subcluster, one.group), []).append(one)
-    roles = {leaf.path for leaf in spec.group.leaves()}
+    for one in instances:
+        members.setdefault((one.subcluster, one.group), []).append(one)
+    places, roles = ground.places, {leaf.path for leaf in spec.group.leaves()}
     found = []
     for (subcluster, group), own in sorted(members.items()):
         steady = all(one.state in SUPPLY_STATES and one.nodes for one in own)
@@ -94,7 +124,7 @@ def _groups(
         for one in own:
             for name in one.nodes:
                 used[places[subcluster, name], one.accelerator] += one.gpus or 0
-        worst = max(classes.get(domain, Scarcity.LOW) for domain, _ in used)
+        worst = max(ground.scarcity(domain) for domain, _ in used)
         found.append(
             Relocation(
                 service=spec.name,
@@ -105,7 +135,7 @@ def _groups(
                 freed_gpus={
                     where: used[where]
                     for where in sorted(used)
-                    if classes.get(where[0], Scarcity.LOW) is worst
+                    if ground.scarcity(where[0]) is worst
                 },
             )
         )
@@ -116,7 +146,7 @@ def _movable(
     fleet: KnownFleet,
     groups: Sequence[Relocation],
     specs: Mapping[str, ServiceSpec],
-    room: Inventory,
+    elsewhere: Snapshot,
 ) -> Defragmentation:
     """Return as many groups as fit the room together, the smallest first."""
     order = sorted(
@@ -126,7 +156,8 @@ def _movable(
     chosen: list[Relocation] = []
     grants: tuple[Grant, ...] = ()
     for one in order[:TRIED_MAX]:
-        plan = _placed(fleet, [*chosen, one], specs, room)
+        requests = elsewhere_of([*chosen, one], specs, elsewhere)
+        plan = place_all(requests, elsewhere, fleet.levels, fleet.prices)
         if not plan.no_fits:
             chosen.append(one)
             grants = plan.grants
@@ -135,13 +166,10 @@ def _movable(
     return Defragmentation(moves=tuple(chosen), grants=grants)
 
 
-def _placed(
-    fleet: KnownFleet,
-    moving: Sequence[Relocation],
-    specs: Mapping[str, ServiceSpec],
-    room: Inventory,
-) -> PlacementPlan:
-    """Return where new groups for all that moves would stand, beside everything that is there."""
+def elsewhere_of(
+    moving: Sequence[Relocation], specs: Mapping[str, ServiceSpec], snapshot: Snapshot
+) -> list[PlacementRequest]:
+    """Return the requests for new groups for all that moves, beside everything that is there."""
     units: dict[str, dict[RolePath, float]] = {}
     for one in moving:
         worth = specs[one.service].group.worth()
@@ -149,8 +177,7 @@ def _placed(
         for instance in one.instances:
             key = (instance.role, instance.accelerator)
             own[instance.role] = own.get(instance.role, 0.0) + worth.get(key, 0.0)
-    snapshot = replace(as_snapshot(fleet, tuple(specs.values())), inventory=room)
-    requests = [
+    return [
         PlacementRequest(
             spec=specs[name],
             snapshot=snapshot.services[name],
@@ -161,4 +188,3 @@ def _placed(
         )
         for name, own in units.items()
     ]
-    return place_all(requests, snapshot, fleet.levels, fleet.prices)

@@ -76,7 +76,7 @@ def place(
             for growth in batch:
                 grants += granted(growth, prices)
     return PlacementPlan(
-        grants=tuple(sorted(grants, key=_grant_order)),
+        grants=tuple(sorted(grants, key=grant_order)),
         releases=tuple(sorted(releases, key=lambda release: release.service)),
         no_fits=tuple(sorted(no_fits, key=lambda no_fit: no_fit.service)),
     )
@@ -220,7 +220,8 @@ def _request_order(request: PlacementRequest) -> tuple[bool, int, str]:
     return (spec.mode is not Mode.ENFORCE, -spec.priority, spec.name)
 
 
-def _grant_order(grant: Grant) -> tuple[str, str, str, str, str, DomainPath]:
+def grant_order(grant: Grant) -> tuple[str, str, str, str, str, DomainPath]:
+    """Return where a grant stands among those of a plan."""
     return (
         grant.service,
         grant.group,

@@ -29,7 +29,8 @@ def nodes_by_subcluster(sections: Sequence[NodesSection]) -> Mapping[str, tuple[
 
 
 def _nodes(section: NodesSection, block: int) -> Iterator[Node]:
-    """Yield one block of equal nodes; blocks share no switch below the sub-cluster."""
+    """Yield one block of equal nodes; it shares switches with blocks that name the same ones."""
+    wiring = str(block) if section.switches is None else section.switches
     for index in range(section.nodes):
         s0 = index // section.nodes_per_s0
         s1 = s0 // section.s0_per_s1
@@ -40,9 +41,9 @@ def _nodes(section: NodesSection, block: int) -> Iterator[Node]:
             gpus=section.gpus_per_node,
             domain=(
                 section.subcluster,
-                f"s2-{block}-{s2:04}",
-                f"s1-{block}-{s1:04}",
-                f"s0-{block}-{s0:05}",
+                f"s2-{wiring}-{s2:04}",
+                f"s1-{wiring}-{s1:04}",
+                f"s0-{wiring}-{s0:05}",
             ),
         )
 

@@ -110,6 +110,7 @@ def test_there_are_the_scenarios_that_the_documents_name() -> None:
         "mooncake",
         "paper-day",
         "prefill-bound",
+        "relocation",
         "shortage",
         "two-accelerators",
         "two-services",
