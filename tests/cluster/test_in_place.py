@@ -72,12 +72,16 @@ def test_a_count_changed_by_hand_is_seen_and_what_was_planned_before_is_stale(
         in_place(plane, decode) as subcluster,
     ):
         planned = scale(subcluster, 3)
+        until(lambda: all(one.state == "ready" for one in settled(subcluster, "decode")), "ready")
+        first = subcluster.engines()
         path = "/apis/apps/v1/namespaces/by-hand/deployments/decode"
         merge = {"Content-Type": "application/merge-patch+json"}
         client.patch(path, json={"spec": {"replicas": 5}}, headers=merge).raise_for_status()
         until(lambda: len(settled(subcluster, "decode")) == 5, "five instances")
         assert applied(subcluster, planned) is STALE
         assert len(settled(subcluster, "decode")) == 5
+        # of pods that have not changed the instances are the same, not only equal
+        assert all(subcluster.engines()[pod] is one for pod, one in first.items())
 
 
 MODEL_SERVING = {

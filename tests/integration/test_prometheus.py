@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
+import httpx
 import pytest
 
 from heteroscale.adapters.prometheus import PrometheusMetrics
@@ -199,6 +200,24 @@ def test_age_grows_after_the_last_sample_and_a_minute_of_nothing_is_missing(
 def test_the_number_of_queries_depends_on_rules_alone(source: PrometheusMetrics) -> None:
     many = fleet(*(service(f"s-{index}") for index in range(50)))
     assert len(source.questions(many)) == len(source.questions(BOTH)) == 7 + 1 + 6 + 1 + 8 + 1
+
+
+def asked(url: str) -> float:
+    """Return how many queries a server was ever asked."""
+    lines = httpx.get(f"{url}/metrics").text.splitlines()
+    name = "prometheus_http_requests_total"
+    own = [one for one in lines if one.startswith(name) and '"/api/v1/query"' in one]
+    return sum(float(one.rpartition(" ")[2]) for one in own)
+
+
+def test_what_two_stages_read_is_asked_for_once(url: str) -> None:
+    text = ENGINES.format(url=url).split("      - dialect: dcgm")[0]
+    with reading(text) as metrics:
+        before = asked(url)
+        seen = by_signal(metrics, BOTH, "chat")
+        # both roles' requests wait in the same metric
+        assert asked(url) - before == len(metrics.questions(BOTH)) - 1
+    assert seen["decode", Signal.QUEUE_LENGTH].value == 6
 
 
 def test_a_fourth_quantile_is_refused(source: PrometheusMetrics) -> None:

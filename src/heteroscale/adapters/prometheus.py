@@ -67,30 +67,24 @@ class PrometheusMetrics:
             ConfigError: the services' SLOs have too many different quantiles.
         """
         questions = self.questions(fleet)
-        answers = tuple(
-            self._threads.map(
-                lambda one: self._servers[one.voice[0]].query(one.promql, now_s), questions
-            )
-        )
+        # Rules of several stages may read one metric: it is asked for once.
+        waiting = {
+            (server, promql): self._threads.submit(self._servers[server].query, promql, now_s)
+            for server, promql in dict.fromkeys((one.voice[0], one.promql) for one in questions)
+        }
+        # While Prometheus works it is looked whose pods are.
+        pods = {} if self._roster is None else self._roster.at(now_s)
+        answers = tuple(waiting[one.voice[0], one.promql].result() for one in questions)
         self._notice(answers)
         if not any(isinstance(answer, Answer) for answer in answers):
             raise MetricsUnavailable("; ".join(self.notices))
-        tick, expected = self._sorted(questions, answers, now_s)
-        return {spec.name: tuple(tick.readings(spec, expected)) for spec in fleet.services}
-
-    def _sorted(
-        self, questions: Sequence[Question], answers: Sequence[Answer | NoAnswer], now_s: float
-    ) -> tuple[Tick, Mapping[Whose, int] | None]:
-        """Return the answers by role, and how many engines of each should report."""
-        roster = self._roster
-        if roster is None:
-            return Tick(questions, answers, self._told_of, lambda *_: {}), None
-        pods = roster.at(now_s)
 
         def by_pod(question: Question, answer: Answer) -> dict[Whose, Told]:
-            return joined(question, answer, pods, roster.expects)
+            return {} if self._roster is None else joined(question, answer, pods, self._roster)
 
-        return Tick(questions, answers, self._told_of, by_pod), roster.expected()
+        tick = Tick(questions, answers, self._told_of, by_pod)
+        expected = None if self._roster is None else self._roster.expected()
+        return {spec.name: tuple(tick.readings(spec, expected)) for spec in fleet.services}
 
     def questions(self, fleet: FleetSpec) -> tuple[Question, ...]:
         """Return the queries of a tick; they depend on nothing of a fleet but its quantiles."""

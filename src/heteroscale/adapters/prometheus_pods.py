@@ -98,10 +98,12 @@ class _Sum:
             self.figures[stat] = self.figures.get(stat, 0.0) + value
 
 
-def joined(
-    question: Question, answer: Answer, pods: Pods, expects: Callable[[PodKey], bool]
-) -> dict[Whose, Told]:
-    """Return what an answer by pod says, by whose pods they are; other pods are nobody's."""
+def joined(question: Question, answer: Answer, pods: Pods, roster: Roster) -> dict[Whose, Told]:
+    """Return what an answer by pod says, by whose pods they are; other pods are nobody's.
+
+    Args:
+        pods: as the roster has them at the answer's instant.
+    """
     labels = question.source.pods
     assert labels is not None
     sums: dict[Whose, _Sum] = {}
@@ -119,7 +121,7 @@ def joined(
         if stat == AGE:
             role.age_s = min(role.age_s, point.value)
             role.sources += 1
-            role.expected += expects(key)
+            role.expected += roster.expects(key)
         else:
             role.add(stat, own.get("le", ""), point.value)
     return {whose: Told(_figures(question, one)) for whose, one in sums.items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from heteroscale.adapters.promql import AGE, EXPECTED, SOURCES
 from heteroscale.config.metrics_sections import DialectSection, Origin, RuleSection, SourceSection
@@ -28,11 +28,12 @@ class Question:
     promql: str
     #: quantiles that are wanted of a histogram, ascending
     quantiles: tuple[float, ...] = ()
+    #: whether one voice answers for all roles
+    of_gateway: bool = field(init=False)
 
-    @property
-    def of_gateway(self) -> bool:
-        """Whether one voice answers for all roles."""
-        return self.dialect.origin is Origin.GATEWAY
+    def __post_init__(self) -> None:
+        """Keep what is asked for of every reading."""
+        object.__setattr__(self, "of_gateway", self.dialect.origin is Origin.GATEWAY)
 
 
 @dataclass(frozen=True, slots=True)

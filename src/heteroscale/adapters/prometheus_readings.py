@@ -31,23 +31,27 @@ class Tick:
             by_pod: says whose the series of a source are that name their pods alone.
         """
         self._targets: dict[Voice, Mapping[Whose, Told]] = {}
-        #: (stage, signal) → each rule's question with what was told, None where nobody answered
-        self._heard: dict[
-            tuple[Stage, Signal], list[tuple[Question, Mapping[Whose, Told] | None]]
-        ] = {}
+        #: stage → signal → each rule's question with what was told, None where nobody answered
+        self._heard: dict[Stage, dict[Signal, list[tuple[Question, Mapping[Whose, Told] | None]]]]
+        self._heard = {}
         #: (stage, signal, of a gateway) → who is asked
         self._asked: dict[tuple[Stage, Signal, bool], set[Voice]] = {}
         self._told_of = told_of
+        sorted_before: dict[tuple[Voice, str], dict[Whose, Told]] = {}
         for question, answer in zip(questions, answers, strict=True):
             told: dict[Whose, Told] | None = None
             if isinstance(answer, Answer):
-                sort = _by_role if question.source.pods is None else by_pod
-                told = sort(question, answer)
+                key = (question.voice, question.promql)
+                told = sorted_before.get(key)
+                if told is None:
+                    sort = _by_role if question.source.pods is None else by_pod
+                    told = sorted_before[key] = sort(question, answer)
             rule = question.rule
             if rule is None:
                 self._targets[question.voice] = told or {}
                 continue
-            self._heard.setdefault((rule.stage, rule.signal), []).append((question, told))
+            by_signal = self._heard.setdefault(rule.stage, {})
+            by_signal.setdefault(rule.signal, []).append((question, told))
             kind = (rule.stage, rule.signal, question.of_gateway)
             self._asked.setdefault(kind, set()).add(question.voice)
             if told is not None:
@@ -58,9 +62,8 @@ class Tick:
     ) -> Iterator[Reading]:
         """Yield every signal that some rule could tell of each leaf role of a service."""
         for leaf in spec.group.leaves():
-            for stage, signal in self._heard:
-                if stage is leaf.stage:
-                    yield self._reading(spec, leaf, signal, expected)
+            for signal in self._heard.get(leaf.stage, ()):
+                yield self._reading(spec, leaf, signal, expected)
 
     def _reading(
         self,
@@ -72,18 +75,22 @@ class Tick:
         stat = stat_of(spec.slo.quantile) if signal in LATENCIES else VALUE
         of_engines: dict[Voice, Told] = {}
         of_gateways: dict[Voice, Told] = {}
+        engines, gateways = (spec.name, leaf.path), (spec.name, "")
         silent = False
-        for question, told in self._heard[leaf.stage, signal]:
-            whose = (spec.name, "" if question.of_gateway else leaf.path)
+        for question, told in self._heard[leaf.stage][signal]:
+            whose, voices = (
+                (gateways, of_gateways) if question.of_gateway else (engines, of_engines)
+            )
             if told is None:
                 silent = silent or whose in self._told_of.get(question, (whose,))
-            elif whose in told and stat in told[whose].figures:
-                voices = of_gateways if question.of_gateway else of_engines
-                voices.setdefault(question.voice, told[whose])
+                continue
+            own = told.get(whose)
+            if own is not None and stat in own.figures:
+                voices.setdefault(question.voice, own)
         voices = of_gateways or of_engines
         if silent or not voices:
             return Reading(signal=signal, role=leaf.path, value=None, cause=UnknownCause.MISSING)
-        whose = (spec.name, "" if of_gateways else leaf.path)
+        whose = gateways if of_gateways else engines
         wanted = None if of_gateways or expected is None else expected.get(whose, 0)
         asked = self._asked[leaf.stage, signal, bool(of_gateways)]
         coverage = self._coverage(asked, voices.values(), whose, wanted)

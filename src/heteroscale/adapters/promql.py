@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from heteroscale.config.metrics_sections import (
     DialectSection,
@@ -51,6 +52,7 @@ def spans_of(file: MetricsFile, quantiles: Sequence[float]) -> Spans:
     )
 
 
+@cache
 def stat_of(quantile: float) -> str:
     """Return how a quantile's figure is labelled."""
     return f"q{quantile!r}"

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from typing import TypeAlias
 
@@ -29,7 +29,7 @@ from heteroscale.errors import SubclusterUnavailable
 from heteroscale.ports import Clock
 from heteroscale.prescheduler.inventory import take_inventory
 from heteroscale.subcluster.api_server import ApiServer
-from heteroscale.subcluster.pods import group_of, instance_of, pod_named, seconds_of, unschedulable
+from heteroscale.subcluster.pods import group_of, instance_of, pod_named, unschedulable
 from heteroscale.subcluster.scalables import (
     SCALABLES,
     KubeObject,
@@ -39,7 +39,7 @@ from heteroscale.subcluster.scalables import (
     rolls_out,
 )
 from heteroscale.subcluster.second_writers import SecondWriters
-from heteroscale.subcluster.watched import ObjectKey, Watched
+from heteroscale.subcluster.watched import ObjectKey, Watched, key_of
 from heteroscale.subcluster.writing import Change, Hindrances, Writer
 
 #: changes under way at once
@@ -51,6 +51,21 @@ _Place: TypeAlias = tuple[ScalableKind, str]
 
 #: a workload and its pods, oldest first
 _Owned: TypeAlias = tuple[WorkloadSection, Sequence[KubeObject]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An instance and what it was made of; a pod that changes is another object."""
+
+    pod: KubeObject
+    workload: WorkloadSection
+    ordinal: int
+    instance: Instance
+
+    def of(self, pod: KubeObject, workload: WorkloadSection, ordinal: int) -> bool:
+        """Return whether the same would be made of these."""
+        same = self.pod is pod and self.workload is workload
+        return same and self.ordinal == ordinal
 
 
 class InPlaceSubcluster:
@@ -79,6 +94,7 @@ class InPlaceSubcluster:
         self._read: tuple[object, ...] = ()
         self._shown: Observation | None = None
         self._engines: tuple[tuple[Instance, ...], Mapping[ObjectKey, Instance]] = ((), {})
+        self._made: dict[ObjectKey, _Made] = {}
         self._node_objects: Mapping[ObjectKey, KubeObject] = {}
         self._inventory: tuple[Node, ...] = ()
 
@@ -251,16 +267,19 @@ class InPlaceSubcluster:
                 )
 
     def _instances(self, owned: Iterable[_Owned]) -> Iterable[Instance]:
+        resource, before = self._file.nodes.resource, self._made
+        self._made = {}
         for workload, pods in owned:
             for position, pod in enumerate(pods):
                 number = _number_of(pod, workload.kind)
-                yield instance_of(
-                    pod,
-                    workload,
-                    self.name,
-                    position if number is None else number,
-                    self._file.nodes.resource,
-                )
+                ordinal = position if number is None else number
+                key = key_of(pod)
+                made = before.get(key)
+                if made is None or not made.of(pod, workload, ordinal):
+                    instance = instance_of(pod, workload, self.name, ordinal, resource)
+                    made = _Made(pod, workload, ordinal, instance)
+                self._made[key] = made
+                yield made.instance
 
     def _owned(self) -> Iterable[_Owned]:
         """Yield every workload with its pods, by one look at each pod of its rarest label."""
@@ -300,8 +319,8 @@ class InPlaceSubcluster:
         for service, rollout in sorted(hindrances.rolling.items()):
             yield f"{service}: {rollout}: nothing of it is scaled in meanwhile"
         for workload, pods in owned:
-            stuck = Counter(filter(None, map(unschedulable, pods)))
-            for reason, count in sorted(stuck.items()):
+            stuck = [reason for pod in pods if (reason := unschedulable(pod))]
+            for reason, count in sorted(Counter(stuck).items() if stuck else ()):
                 yield (
                     f"{workload.service}: {count} of {workload.role} on {workload.accelerator} "
                     f"find no node: {reason}"
@@ -347,9 +366,10 @@ def _labels(pod: KubeObject) -> Mapping[str, str]:
     return pod["metadata"].get("labels") or {}
 
 
-def _seniority(pod: KubeObject) -> tuple[float, str]:
+def _seniority(pod: KubeObject) -> tuple[str, str]:
+    """Return what sorts the oldest first; times of one server are spelled alike."""
     metadata = pod["metadata"]
-    return seconds_of(metadata["creationTimestamp"]), metadata["name"]
+    return metadata["creationTimestamp"], metadata["name"]
 
 
 def _number_of(pod: KubeObject, kind: ScalableKind) -> int | None:

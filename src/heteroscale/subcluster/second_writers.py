@@ -23,7 +23,7 @@ _FIRST_PACE_S = 1.0
 _KEDA_PAUSED = "autoscaling.keda.sh/paused"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WriterKind:
     """A kind of object that makes somebody set counts."""
 
