@@ -25,7 +25,8 @@ build() { # module output package [linker flags]
 base=k8s.io/component-base/version
 stamp="-X $base.gitVersion=$version -X $base.gitMajor=1 -X $base.gitMinor=36"
 build etcd etcd go.etcd.io/etcd/server/v3
-for name in kube-apiserver kube-controller-manager kube-scheduler; do
+for name in kube-apiserver kube-controller-manager kube-scheduler kubectl; do
     build kubernetes "$name" "k8s.io/kubernetes/cmd/$name" "$stamp"
 done
 build kwok kwok sigs.k8s.io/kwok/cmd/kwok
+build helm helm helm.sh/helm/v3/cmd/helm

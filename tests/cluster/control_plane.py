@@ -24,7 +24,7 @@ from tests.ports import free_ports
 
 STAGES = Path(__file__).parent / "stages.yaml"
 TOKEN = "admin-of-this-test"
-#: users that may do everything, too: who changed what stands in the audit log by name
+#: users that may do what the chart's account may: who did what stands in the audit log by name
 CONTROLLERS = ("first-controller", "second-controller")
 #: a user that may do nothing
 NOBODY = "nobody"
@@ -42,6 +42,11 @@ class ControlPlane:
     folder: Path
     #: what the API server was asked, one JSON object a line
     audit: Path
+
+    @property
+    def controller(self) -> Path:
+        """Return the way in of the account that the chart makes, once it is there."""
+        return self.folder / "kubeconfig-heteroscale"
 
     def client(self, token: str = TOKEN) -> httpx.Client:
         """Return a client that may do everything, or what its token may."""
@@ -96,9 +101,8 @@ def control_plane(folder: Path) -> Iterator[ControlPlane]:
 def _write_files(plane: ControlPlane) -> None:
     folder = plane.folder
     (folder / "certs").mkdir()
-    users = [(TOKEN, "admin"), *((name, name) for name in CONTROLLERS)]
-    tokens = "".join(f"{token},{name},{name},system:masters\n" for token, name in users)
-    tokens += f"{NOBODY},{NOBODY},{NOBODY}\n"
+    tokens = f"{TOKEN},admin,admin,system:masters\n"
+    tokens += "".join(f"{name},{name},{name}\n" for name in (*CONTROLLERS, NOBODY))
     (folder / "tokens.csv").write_text(tokens, encoding="utf-8")
     subprocess.run(
         ["openssl", "genrsa", "-out", str(folder / "sa.key"), "2048"],

@@ -12,8 +12,11 @@ from heteroscale.adapters.wall_clock import WallClock
 from heteroscale.subcluster.api_server import ApiServer
 from heteroscale.subcluster.config_map_store import ConfigMapStore
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.worlds import fleet_of
 
-CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
+#: in a namespace, as the chart's role lets it be kept
+NAME = "heteroscale-state"
+CONFIG_MAPS = "/api/v1/namespaces/{}/configmaps"
 
 
 def always() -> float:
@@ -28,21 +31,26 @@ class Leaders(Protocol):
     ) -> ConfigMapStore: ...
 
 
-def name_of(test: str) -> str:
+def memory_in(namespace: str) -> str:
+    """Return the path of the memory in a namespace."""
+    return f"{CONFIG_MAPS.format(namespace)}/{NAME}"
+
+
+def namespace_of(test: str) -> str:
+    """Return a namespace that only one test has."""
     return f"memory-{zlib.crc32(test.encode()):08x}"
 
 
 @contextmanager
 def leaders(plane: ControlPlane, test: str) -> Iterator[Leaders]:
     """Yield what opens a memory that only this test has."""
-    clock = WallClock()
+    clock, namespace = WallClock(), namespace_of(test)
     with ExitStack() as opened:
+        opened.enter_context(fleet_of(opened.enter_context(plane.client()), namespace))
 
         def store_of(writer: str, may_change_s: Callable[[], float] = always) -> ConfigMapStore:
-            api = ApiServer(clock, kubeconfig=plane.kubeconfig, may_change_s=may_change_s)
+            api = ApiServer(clock, kubeconfig=plane.controller, may_change_s=may_change_s)
             opened.callback(api.close)
-            return ConfigMapStore(
-                api, clock, namespace="default", name=name_of(test), writer=writer
-            )
+            return ConfigMapStore(api, clock, namespace=namespace, name=NAME, writer=writer)
 
         yield store_of

@@ -1,150 +1,193 @@
-"""What deploy/ ships, on a real API server: it is accepted, and its account may do what it must."""
+"""The chart and the kustomizations on a real API server: taken as they are, and the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import tomllib
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
-from heteroscale.config.cluster_sections import ScalableKind
-from heteroscale.entities.action import OutcomeKind
-from heteroscale.entities.snapshot import InstanceState
 from tests.cluster.control_plane import ControlPlane, until
-from tests.cluster.exporter import exporter
-from tests.cluster.test_doctor import checked
-from tests.cluster.test_hindrances import applied, withdrawal
-from tests.cluster.test_in_place import scale, served_tps, ticked, written
-from tests.cluster.worlds import deployment, fleet_of, in_place, made, settled, workload
-from tests.integration.prometheus_server import scraping
+from tests.cluster.kinds import installed
+from tests.cluster.shipped import CHART, NAME, applied, chart, kustomized, rendered, told
+from tests.cluster.worlds import fleet_of
 
-BASE = Path(__file__).resolve().parents[2] / "deploy" / "kustomize" / "base"
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
-NAMESPACE = "heteroscale"
-CORE = "/api/v1"
-#: kind → path of all of its kind; {} = its namespace
-PATHS = {
-    "Namespace": f"{CORE}/namespaces",
-    "ServiceAccount": f"{CORE}/namespaces/{{}}/serviceaccounts",
-    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
-    "ClusterRole": f"{RBAC}/clusterroles",
-    "ClusterRoleBinding": f"{RBAC}/clusterrolebindings",
-    "Role": f"{RBAC}/namespaces/{{}}/roles",
-    "RoleBinding": f"{RBAC}/namespaces/{{}}/rolebindings",
+EXAMPLES = CHART.parents[2] / "examples"
+#: what a release says of itself and a kustomization cannot
+OF_A_RELEASE = ("app.kubernetes.io/managed-by", "helm.sh/chart")
+
+FILES = ",".join(
+    f"files.{name}={EXAMPLES / name}.yaml" for name in ("services", "metrics", "cluster")
+)
+OPTIONS = {
+    "looks only, files of its own making": ("--set-file", FILES),
+    "acts, watched by the operator": (
+        *("--set-file", FILES, "--set", "act=true,serviceMonitor.enabled=true"),
+        *("--set", "serviceMonitor.labels.release=kube-prometheus"),
+    ),
+    "closed in, on nodes of its own": (
+        *("--set", "act=true,replicas=3,namespaces={a,b},groups={apps},configMap=mine"),
+        *("--set", "networkPolicy.from[0].namespaceSelector.matchLabels.name=monitoring"),
+        *("--set", "networkPolicy.egress[0].to[0].ipBlock.cidr=10.0.0.1/32"),
+        *("--set", "networkPolicy.egress[0].ports[0].port=443"),
+        *("--set", "secrets={prometheus-password},log=text,priorityClassName=high"),
+        *("--set", "tolerations[0].operator=Exists,nodeSelector.pool=control"),
+        *("--set", "serviceAccount.annotations.role=scrape,pod.labels.team=serving"),
+        *("--set", f"image.digest=sha256:{'0' * 64},imagePullSecrets[0].name=registry"),
+        *("--set", "lease.namespace=leases,lease.name=ours,networkPolicy.enabled=true"),
+    ),
 }
 
 
-def shipped() -> list[dict[str, Any]]:
-    """Return every object of the base, in its order."""
-    base = yaml.safe_load((BASE / "kustomization.yaml").read_text(encoding="utf-8"))
-    texts = [(BASE / name).read_text(encoding="utf-8") for name in base["resources"]]
-    return [one for text in texts for one in yaml.safe_load_all(text)]
+def namespaces(*names: str) -> list[dict[str, Any]]:
+    return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in names]
 
 
-def path_of(one: dict[str, Any]) -> str:
-    return PATHS[one["kind"]].format(one["metadata"].get("namespace", ""))
+def by_name(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return objects without what a release adds, by kind, namespace and name."""
+    found = {}
+    for one in objects:
+        metadata = one["metadata"]
+        labels = metadata.get("labels") or {}
+        metadata["labels"] = {key: labels[key] for key in labels if key not in OF_A_RELEASE}
+        if one["kind"] == "CustomResourceDefinition":
+            # Helm takes definitions as they are.
+            del metadata["labels"]
+        found[f"{one['kind']} {metadata.get('namespace', '')}/{metadata['name']}"] = one
+    return found
 
 
-@pytest.fixture
-def account(plane: ControlPlane) -> Iterator[Path]:
-    """Yield the way in of the account that the base makes, its roles bound in `e2e`."""
-    with plane.client() as client:
-        made(client, f"{CORE}/namespaces", {"metadata": {"name": "e2e"}})
-        for one in shipped():
-            if one["kind"] == "Deployment":
-                continue
-            if one["metadata"].get("namespace") == "serving":
-                one["metadata"]["namespace"] = "e2e"
-            made(client, path_of(one), one)
-        token = f"{CORE}/namespaces/{NAMESPACE}/serviceaccounts/heteroscale/token"
-        reply = client.post(token, json={"spec": {}}).raise_for_status().json()
-        yield plane.kubeconfig_of("heteroscale", reply["status"]["token"], NAMESPACE)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        pytest.param("base", (), id="the base looks only"),
+        pytest.param("acting", ("--set", "act=true"), id="the other acts"),
+    ],
+)
+def test_chart_and_kustomization_are_the_same_objects(name: str, options: tuple[str, ...]) -> None:
+    ours = by_name(kustomized(name))
+    # Helm makes the release's namespace itself.
+    del ours[f"Namespace /{NAME}"]
+    assert by_name(chart("--set", "namespaces={serving}", *options)) == ours
 
 
-def test_the_api_server_takes_every_object_that_is_shipped(plane: ControlPlane) -> None:
-    with plane.client() as client:
-        for namespace in (NAMESPACE, "serving"):
-            made(client, f"{CORE}/namespaces", {"metadata": {"name": namespace}})
-        for one in shipped():
-            strict = {"dryRun": "All", "fieldValidation": "Strict"}
-            reply = client.post(path_of(one), params=strict, json=one)
-            assert reply.status_code in (httpx.codes.CREATED, httpx.codes.CONFLICT), reply.text
+def test_the_chart_bears_the_version_of_the_package() -> None:
+    project = tomllib.loads((CHART.parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+    said = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
+    version = project["project"]["version"]
+    assert (said["version"], said["appVersion"]) == (version, version)
 
 
-def test_the_controller_scales_with_the_roles_that_are_shipped(
-    plane: ControlPlane, account: Path, tmp_path: Path
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_lint_finds_nothing_and_the_api_server_takes_every_object(
+    plane: ControlPlane, options: tuple[str, ...]
 ) -> None:
-    labels = {"heteroscale_service": "chat", "heteroscale_role": "decode"}
-    with (
-        plane.client() as client,
-        fleet_of(client, "e2e", deployment("prefill", 1), deployment("decode", 1)),
-        exporter("chat", engines=8) as engines,
-        scraping(tmp_path, engines.address, labels) as prometheus,
-    ):
-        engines.rate(280.0)
-        until(lambda: served_tps(prometheus) > 250.0, "the load shows in Prometheus")
-        files = written(tmp_path, plane, prometheus, account)
-        out = ticked(files, observe=False, most=8)
-        assert {one.kind for report in out for one in report.outcomes} == {OutcomeKind.APPLIED}
-        assert all(report.notices == () for report in out)
+    linted = told("helm", "lint", "--strict", "--kube-version", "1.36.3", str(CHART), *options)
+    assert (linted.returncode, "0 chart(s) failed" in linted.stdout) == (0, True), linted.stdout
+    assert applied(plane, namespaces("serving", "a", "b", "leases")).returncode == 0
+    objects = chart(*options)
+    with plane.client() as client, installed(client, "ServiceMonitor"):
+        done = applied(plane, objects, "--dry-run=server")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == len(objects)
 
 
-def test_pods_leave_rotation_and_go_with_the_roles_that_are_shipped(
-    plane: ControlPlane, account: Path
+@pytest.mark.parametrize("name", ["base", "acting"])
+def test_the_api_server_takes_every_object_of_a_kustomization(
+    plane: ControlPlane, name: str
 ) -> None:
-    decode = workload("e2e", "decode", ScalableKind.DEPLOYMENT, "decode")
-    with (
-        plane.client() as client,
-        fleet_of(client, "e2e", deployment("decode", 2)),
-        in_place(plane, decode, kubeconfig=account) as subcluster,
-    ):
+    assert applied(plane, namespaces("serving")).returncode == 0
+    done = applied(plane, kustomized(name), "--dry-run=server")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        pytest.param("act=perhaps", "act", id="neither true nor false"),
+        pytest.param("replicas=0", "replicas", id="no controller at all"),
+        pytest.param("observe=true", "observe", id="a value that is none"),
+        pytest.param("groups={example.com}", "groups", id="a group that is not scaled"),
+        pytest.param("image.digest=latest", "digest", id="a digest that is a tag"),
+        pytest.param("files.cluster=name: a", "all of services, metrics and cluster", id="a file"),
+        pytest.param("files.cluster=:", "no YAML", id="a file that is none"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused_by_name(options: str, said: str) -> None:
+    refused = rendered("--set", options)
+    assert refused.returncode != 0
+    assert said in refused.stderr
+
+
+def test_the_namespaces_and_the_lease_of_the_cluster_file_need_not_be_repeated(
+    tmp_path: Path,
+) -> None:
+    workloads = [{"namespace": "chat"}, {"namespace": "code"}, {}, {"namespace": "chat"}]
+    lease = {"name": "ours", "namespace": "leases"}
+    cluster = {"namespaces": ["asked", "code"], "workloads": workloads, "lease": lease}
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump(cluster), encoding="utf-8")
+    given = f"files.cluster={tmp_path / 'cluster.yaml'}"
+    others = "files.services=x,files.metrics=y,namespaces={more}"
+    objects = chart("--set-file", given, "--set", others)
+    bound = [one["metadata"] for one in objects if one["kind"] == "RoleBinding"]
+    assert sorted((one["namespace"], one["name"]) for one in bound) == [
+        ("asked", "heteroscale-workloads"),
+        ("chat", "heteroscale-workloads"),
+        ("code", "heteroscale-workloads"),
+        ("default", "heteroscale-workloads"),
+        ("leases", "heteroscale-lease"),
+        ("more", "heteroscale-workloads"),
+    ]
+    (role,) = [one for one in objects if one["kind"] == "Role"]
+    assert role["metadata"]["namespace"] == "leases"
+    names = [name for rule in role["rules"] for name in rule.get("resourceNames", ())]
+    assert names == ["ours", "ours-state"]
+
+
+def test_kinds_that_are_not_used_are_not_granted() -> None:
+    def groups(*options: str) -> set[tuple[str, bool]]:
+        (role,) = [
+            one for one in chart(*options) if one["metadata"]["name"] == "heteroscale-workloads"
+        ]
+        rules = role["rules"]
+        return {(one["apiGroups"][0], one["verbs"] == ["list"]) for one in rules}
+
+    less = groups("--set", "groups={apps}")
+    gone = {group for group, listed in groups() - less if not listed}
+    assert gone == {
+        "leaderworkerset.x-k8s.io",
+        "disaggregatedset.x-k8s.io",
+        "workloads.x-k8s.io",
+        "nvidia.com",
+        "grove.io",
+        "workload.serving.volcano.sh",
+        "orchestration.aibrix.ai",
+    }
+    # Who else may set the same counts is looked at whatever is scaled.
+    assert {group for group, listed in groups() if listed} == {
+        group for group, listed in less if listed
+    }
+
+
+def test_what_is_installed_starts_and_every_file_of_it_is_where_it_should_be(
+    plane: ControlPlane,
+) -> None:
+    """The fake kubelet runs nothing; that the pods come to be shows that all they name is there."""
+    objects = deepcopy(chart("--set-file", FILES, "--set", "act=true"))
+    for one in objects:
+        if one["metadata"].get("namespace") == NAME:
+            one["metadata"]["namespace"] = "installed"
+    release = [one for one in objects if one["kind"] not in ("ClusterRole", "ClusterRoleBinding")]
+    assert applied(plane, namespaces("serving", "installed")).returncode == 0
+    done = applied(plane, release)
+    assert (done.returncode, done.stderr) == (0, "")
+    path = "/apis/apps/v1/namespaces/installed/deployments/heteroscale"
+    with plane.client() as client, fleet_of(client, "serving"):
         until(
-            lambda: {one.state for one in settled(subcluster, "decode")} == {InstanceState.READY},
-            "both are ready",
+            lambda: client.get(path).json().get("status", {}).get("readyReplicas") == 2,
+            "both controllers are ready",
         )
-        last = settled(subcluster, "decode")[-1]
-        leaving = applied(subcluster, withdrawal(subcluster, last.uid, last.version))
-        assert (leaving.kind, leaving.detail) == (OutcomeKind.APPLIED, "")
-        going = applied(subcluster, scale(subcluster, 1, last.uid))
-        assert (going.kind, going.detail) == (OutcomeKind.APPLIED, "")
-        assert last.uid not in {one.uid for one in settled(subcluster, "decode")}
-        assert subcluster.fault() == ""
-
-
-RULES = [
-    pytest.param(role, position, verb, id=f"{rule['resources'][0]} {verb}")
-    for role in shipped()
-    if role["kind"] in ("ClusterRole", "Role")
-    for position, rule in enumerate(role["rules"])
-    for verb in rule["verbs"]
-    if set(rule["apiGroups"]) & {"", "apps", "autoscaling", "coordination.k8s.io"}
-]
-
-
-@pytest.mark.parametrize(("role", "position", "verb"), RULES)
-def test_a_verb_that_is_taken_away_is_missed_and_no_other(
-    plane: ControlPlane, account: Path, role: dict[str, Any], position: int, verb: str
-) -> None:
-    less, rule = deepcopy(role), role["rules"][position]
-    verbs = [one for one in rule["verbs"] if one != verb]
-    less["rules"][position : position + 1] = [{**rule, "verbs": verbs}] if verbs else []
-    path = f"{path_of(role)}/{role['metadata']['name']}"
-    decode = workload("e2e", "decode", ScalableKind.DEPLOYMENT, "decode")
-
-    def missed() -> list[str]:
-        found = checked(plane, decode, kubeconfig=account)
-        return [one.what for one in found if one.what.startswith("we may not")]
-
-    with plane.client() as client, fleet_of(client, "e2e", deployment("decode", 1)):
-        until(lambda: missed() == [], "everything is allowed")
-        client.put(path, json=less).raise_for_status()
-        try:
-            until(lambda: bool(missed()), "the verb is missed")
-            (only,) = missed()
-            assert only.startswith(f"we may not {verb} {rule['resources'][0]} in ")
-        finally:
-            client.put(path, json=role).raise_for_status()
+        client.delete("/api/v1/namespaces/installed")

@@ -34,12 +34,17 @@ DEPLOYMENT = ScalableKind.DEPLOYMENT
 
 
 def checked(
-    plane: ControlPlane, *workloads: WorkloadSection, kubeconfig: Path | None = None
+    plane: ControlPlane,
+    *workloads: WorkloadSection,
+    namespaces: tuple[str, ...] = (),
+    kubeconfig: Path | None = None,
 ) -> list[Finding]:
     label = RoutingLabelSection(key=ROUTE, value="on")
-    file = ClusterFile(name="alpha", workloads=workloads, routing_label=label)
+    file = ClusterFile(
+        name="alpha", workloads=workloads, namespaces=namespaces, routing_label=label
+    )
     clock = WallClock()
-    api = ApiServer(clock, kubeconfig=kubeconfig or plane.kubeconfig)
+    api = ApiServer(clock, kubeconfig=kubeconfig or plane.controller)
     try:
         return list(cluster_findings(file, api, clock))
     finally:
@@ -114,12 +119,13 @@ def test_pods_that_nobody_routes_to_are_counted(plane: ControlPlane) -> None:
 
 
 def test_what_is_not_there_is_told_from_what_is_not_installed(plane: ControlPlane) -> None:
-    storm = workload("default", "prefill", ScalableKind.STORM_SERVICE, "chat")
-    missing, absent = checked(
-        plane,
-        workload("default", "decode", DEPLOYMENT, "nowhere"),
-        storm.model_copy(update={"component": "prefill"}),
-    )
+    storm = workload("empty", "prefill", ScalableKind.STORM_SERVICE, "chat")
+    with plane.client() as client, fleet_of(client, "empty"):
+        missing, absent = checked(
+            plane,
+            workload("empty", "decode", DEPLOYMENT, "nowhere"),
+            storm.model_copy(update={"component": "prefill"}),
+        )
     assert missing.what.startswith("there is no such object")
     assert absent.mend == "check that stormservices.orchestration.aibrix.ai v1alpha1 is installed"
 

@@ -19,6 +19,7 @@ from heteroscale.loop import TickReport
 from heteroscale.subcluster.in_place import InPlaceSubcluster
 from tests.cluster.control_plane import ControlPlane, until
 from tests.cluster.exporter import exporter
+from tests.cluster.kinds import installed
 from tests.cluster.worlds import deployment, fleet_of, in_place, made, settled, workload
 from tests.integration.prometheus_server import scraping
 
@@ -84,31 +85,6 @@ def test_a_count_changed_by_hand_is_seen_and_what_was_planned_before_is_stale(
         assert all(subcluster.engines()[pod] is one for pod, one in first.items())
 
 
-MODEL_SERVING = {
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "modelservings.workload.serving.volcano.sh"},
-    "spec": {
-        "group": "workload.serving.volcano.sh",
-        "scope": "Namespaced",
-        "names": {"kind": "ModelServing", "plural": "modelservings", "singular": "modelserving"},
-        "versions": [
-            {
-                "name": "v1alpha1",
-                "served": True,
-                "storage": True,
-                "schema": {
-                    "openAPIV3Schema": {
-                        "type": "object",
-                        "x-kubernetes-preserve-unknown-fields": True,
-                    }
-                },
-            }
-        ],
-    },
-}
-
-
 def test_a_component_of_an_object_is_patched_under_test_of_its_name_and_count(
     plane: ControlPlane,
 ) -> None:
@@ -122,9 +98,11 @@ def test_a_component_of_an_object_is_patched_under_test_of_its_name_and_count(
     }
     decode = workload("servings", "decode", ScalableKind.MODEL_SERVING, "chat")
     decode = decode.model_copy(update={"component": "decode"})
-    with plane.client() as client, fleet_of(client, "servings"):
-        made(client, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", MODEL_SERVING)
-        until(lambda: client.get(api).is_success, "the kind is served")
+    with (
+        plane.client() as client,
+        installed(client, "ModelServing"),
+        fleet_of(client, "servings"),
+    ):
         made(client, api, chat)
         with in_place(plane, decode) as subcluster:
             planned = scale(subcluster, 4)
@@ -180,7 +158,7 @@ def written(
         metrics=folder / "metrics.yaml",
         cluster=folder / "cluster.yaml",
         state=folder / "state",
-        kubeconfig=kubeconfig or plane.kubeconfig,
+        kubeconfig=kubeconfig or plane.controller,
     )
 
 

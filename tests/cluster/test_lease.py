@@ -24,7 +24,7 @@ from tests.cluster.test_in_place import served_tps, written
 from tests.cluster.worlds import deployment, fleet_of, in_place, settled, workload
 from tests.integration.prometheus_server import scraping
 
-LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/{}/leases/heteroscale"
 DURATION_S = 3
 
 
@@ -37,14 +37,16 @@ class ClockThatIsOff(WallClock):
 
 
 @contextmanager
-def lease(plane: ControlPlane, name: str, identity: str, off_s: float = 0.0) -> Iterator[Lease]:
+def lease(
+    plane: ControlPlane, namespace: str, identity: str, off_s: float = 0.0
+) -> Iterator[Lease]:
     clock = ClockThatIsOff(off_s)
     tried = Lease(
-        ApiServer(clock, kubeconfig=plane.kubeconfig, limit_s=1.0),
+        ApiServer(clock, kubeconfig=plane.controller, limit_s=1.0),
         clock,
         steady_s,
-        namespace="default",
-        name=name,
+        namespace=namespace,
+        name="heteroscale",
         identity=identity,
         duration_s=DURATION_S,
     )
@@ -55,7 +57,7 @@ def lease(plane: ControlPlane, name: str, identity: str, off_s: float = 0.0) -> 
 
 
 def test_one_leads_until_it_gives_the_lease_back(plane: ControlPlane) -> None:
-    with plane.client() as client:
+    with plane.client() as client, fleet_of(client, "handed-over"):
         with lease(plane, "handed-over", "first") as first:
             until(first.leads, "the first leads")
             with lease(plane, "handed-over", "second") as second:
@@ -65,12 +67,14 @@ def test_one_leads_until_it_gives_the_lease_back(plane: ControlPlane) -> None:
                 began_s = steady_s()
                 until(second.leads, "the second leads")
                 assert steady_s() - began_s < DURATION_S
-        spec = client.get(f"{LEASES}/handed-over").json()["spec"]
+        spec = client.get(LEASE.format("handed-over")).json()["spec"]
         assert (spec["holderIdentity"], spec["leaseTransitions"]) == ("", 1)
 
 
 def test_no_clock_that_is_off_takes_a_lease_that_is_renewed(plane: ControlPlane) -> None:
     with (
+        plane.client() as client,
+        fleet_of(client, "renewed"),
         lease(plane, "renewed", "first") as first,
         lease(plane, "renewed", "ahead", 3600.0) as ahead,
         lease(plane, "renewed", "behind", -3600.0) as behind,
@@ -162,7 +166,7 @@ def test_a_leader_stopped_past_its_lease_changes_nothing_when_it_goes_on(
         return {one["spec"]["replicas"] for one in found}
 
     def holder() -> str:
-        found = client.get(f"{LEASES}/two-controllers").json()
+        found = client.get(LEASE.format("e2e")).json()
         return str(found.get("spec", {}).get("holderIdentity", ""))
 
     with (
@@ -175,7 +179,7 @@ def test_a_leader_stopped_past_its_lease_changes_nothing_when_it_goes_on(
         until(lambda: served_tps(prometheus) > 150.0, "the load shows in Prometheus")
         files = written(tmp_path, plane, prometheus)
         with files.cluster.open("a", encoding="utf-8") as more:
-            more.write(f"lease: {{name: two-controllers, duration_s: {DURATION_S}}}\n")
+            more.write(f"lease: {{namespace: e2e, duration_s: {DURATION_S}}}\n")
         ways = [plane.kubeconfig_of(user, user) for user in CONTROLLERS]
         with running(replace(files, kubeconfig=ways[0]), tmp_path, first) as leader:
             until(lambda: counts() == {2}, "the first scales both roles")

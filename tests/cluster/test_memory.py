@@ -15,13 +15,12 @@ from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.state import FleetState, ServiceState
 from heteroscale.errors import ConfigError, SubclusterUnavailable
 from tests.cluster.control_plane import ControlPlane, until
-from tests.cluster.memories import CONFIG_MAPS, leaders, name_of
+from tests.cluster.memories import CONFIG_MAPS, NAME, leaders, memory_in, namespace_of
 from tests.cluster.serving import METRICS, served_tps, serving
 from tests.cluster.test_in_place import SERVICES, ticked, writes_of, written
 from tests.cluster.worlds import deployment, fleet_of, made
 from tests.integration.prometheus_server import scraping
 
-MEMORY = f"{CONFIG_MAPS}/heteroscale-state"
 EARLY = FleetState(services={"chat": ServiceState(restores=1)})
 LATE = FleetState(services={"chat": ServiceState(restores=2)})
 
@@ -45,7 +44,7 @@ def test_what_a_former_leader_sends_late_is_refused(
 def test_a_leader_goes_on_where_somebody_took_its_memory_away_or_noted_something_on_it(
     plane: ControlPlane, request: pytest.FixtureRequest
 ) -> None:
-    path = f"{CONFIG_MAPS}/{name_of(request.node.name)}"
+    path = memory_in(namespace_of(request.node.name))
     merge = {"Content-Type": "application/merge-patch+json"}
     note = {"metadata": {"annotations": {"read-by": "a person"}}}
     with leaders(plane, request.node.name) as store_of, plane.client() as client:
@@ -81,15 +80,14 @@ def test_what_is_larger_than_a_config_map_is_refused_and_what_was_kept_stays(
 def test_a_damaged_memory_is_refused_and_kept(
     plane: ControlPlane, request: pytest.FixtureRequest, content: bytes
 ) -> None:
-    name = name_of(request.node.name)
-    damaged = {"metadata": {"name": name}, "binaryData": {"state": b64encode(content).decode()}}
+    namespace = namespace_of(request.node.name)
+    damaged = {"metadata": {"name": NAME}, "binaryData": {"state": b64encode(content).decode()}}
     with leaders(plane, request.node.name) as store_of, plane.client() as client:
-        made(client, CONFIG_MAPS, damaged)
-        with pytest.raises(ConfigError, match=rf"ConfigMap default/{name}: store: is damaged"):
+        made(client, CONFIG_MAPS.format(namespace), damaged)
+        with pytest.raises(ConfigError, match=rf"ConfigMap {namespace}/{NAME}: store: is damaged"):
             store_of("leader").load()
-        assert b64decode(client.get(f"{CONFIG_MAPS}/{name}").json()["binaryData"]["state"]) == (
-            content
-        )
+        kept = client.get(memory_in(namespace)).json()["binaryData"]["state"]
+        assert b64decode(kept) == content
 
 
 def test_a_wait_that_one_leader_began_binds_the_next_and_observing_keeps_its_own(
@@ -102,15 +100,15 @@ def test_a_wait_that_one_leader_began_binds_the_next_and_observing_keeps_its_own
         serving("chat") as engines,
         scraping(tmp_path, engines.address, {}) as prometheus,
     ):
-        client.delete(MEMORY)
+        client.delete(memory_in("heteroscale"))
         engines.load("chat", 280.0)
         until(lambda: served_tps(prometheus) > 250.0, "the load shows in Prometheus")
         files = written(tmp_path, plane, prometheus)
         files.metrics.write_text(METRICS.format(url=prometheus), encoding="utf-8")
         files.services.write_text(waiting, encoding="utf-8")
-        before = writes_of(plane, "default")
+        before = writes_of(plane, "heteroscale")
         ticked(replace(files, state=tmp_path / "looked"), observe=True, most=2)
-        assert writes_of(plane, "default") == before
+        assert writes_of(plane, "heteroscale") == before
         assert (tmp_path / "looked" / STATE_FILE).exists()
         first = ticked(replace(files, state=tmp_path / "first"), observe=False, most=6)
         outcomes = {one.kind for report in first for one in report.outcomes}

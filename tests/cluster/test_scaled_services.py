@@ -92,7 +92,7 @@ def files(folder: Path, plane: ControlPlane, *namespaces: str, services: str = "
         metrics=folder / "metrics.yaml",
         cluster=folder / "cluster.yaml",
         state=folder / "state",
-        kubeconfig=plane.kubeconfig,
+        kubeconfig=plane.controller,
     )
 
 
@@ -161,7 +161,7 @@ def asked_fleet(
     clock = WallClock()
 
     def api() -> ApiServer:
-        return ApiServer(clock, kubeconfig=kubeconfig or plane.kubeconfig)
+        return ApiServer(clock, kubeconfig=kubeconfig or plane.controller)
 
     with closing(InPlaceSubcluster(file, api(), clock)) as subcluster:
         fleet = FleetSpec(services=())

@@ -22,6 +22,7 @@ from heteroscale.entities.snapshot import Instance
 from heteroscale.subcluster.api_server import ApiServer
 from heteroscale.subcluster.in_place import InPlaceSubcluster
 from tests.cluster.control_plane import PATIENCE_S, ControlPlane, until
+from tests.cluster.shipped import allow
 
 GPU = "nvidia.com/gpu"
 ROUTE = "heteroscale.dev/route"
@@ -97,7 +98,7 @@ def in_place(
         nodes=ClusterNodesSection(),
     )
     clock = WallClock()
-    way_in = kubeconfig or plane.kubeconfig
+    way_in = kubeconfig or plane.controller
     api = ApiServer(clock, kubeconfig=way_in, may_change_s=may_change_s)
     subcluster = InPlaceSubcluster(file, api, clock)
     try:
@@ -125,11 +126,15 @@ def settled(subcluster: InPlaceSubcluster, role: str) -> tuple[Instance, ...]:
 
 @contextmanager
 def fleet_of(client: httpx.Client, namespace: str, *workloads: dict[str, Any]) -> Iterator[None]:
-    """Make a namespace with workloads, and room for them; take the workloads away again."""
+    """Make a namespace with workloads that the controller may scale, and room for them.
+
+    The workloads are taken away again.
+    """
     for index in range(4):
         made(client, "/api/v1/nodes", node(f"node-{index}"))
     body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
     made(client, "/api/v1/namespaces", body)
+    allow(client, namespace)
     account = f"/api/v1/namespaces/{namespace}/serviceaccounts/default"
     until(lambda: client.get(account).is_success, "pods may be made in the namespace")
     for one in workloads:
