@@ -124,6 +124,10 @@ bench-kernel: setup ## Time the simulator's kernel; ends with one line of JSON
 bench-sim: setup ## Time the simulator: kernel, loop, a week, beside its peers; ends with one line of JSON
 	$(BIN)/python -m benchmarks.bench_sim
 
+.PHONY: bench-dynamo
+bench-dynamo: setup prometheus $(DYNAMO)/.installed ## Soft scale-in beside plain termination on real Dynamo processes (15 min); ends with one line of JSON
+	$(BIN)/python -m benchmarks.dynamo --python $(DYNAMO)/bin/python $(BENCH_ARGS)
+
 .PHONY: calibrate
 calibrate: setup ## Hold tables, roofline and simulator to published figures; ends with one line of JSON
 	$(BIN)/python -m benchmarks.calibrate

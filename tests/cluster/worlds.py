@@ -26,6 +26,7 @@ from tests.cluster.shipped import allow
 
 GPU = "nvidia.com/gpu"
 ROUTE = "heteroscale.dev/route"
+ROUTING = RoutingLabelSection(key=ROUTE, value="on")
 #: how long a fake pod takes to become ready
 POD_START_S = 3.0
 
@@ -89,12 +90,13 @@ def in_place(
     *workloads: WorkloadSection,
     may_change_s: Callable[[], float] = lambda: math.inf,
     kubeconfig: Path | None = None,
+    label: RoutingLabelSection | None = ROUTING,
 ) -> Iterator[InPlaceSubcluster]:
     """Watch and scale workloads of a running cluster."""
     file = ClusterFile(
         name="alpha",
         workloads=workloads,
-        routing_label=RoutingLabelSection(key=ROUTE, value="on"),
+        routing_label=label,
         nodes=ClusterNodesSection(),
     )
     clock = WallClock()

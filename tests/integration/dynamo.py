@@ -23,6 +23,8 @@ PREFILL_BASE_MS, PREFILL_MS_PER_TOKEN = 8.0, 0.052
 DECODE_BASE_MS, DECODE_MS_PER_KV_TOKEN = 20.0, 100e-6
 KV_BYTES_PER_TOKEN = 131_072
 KV_TOKENS = 16_384 * 64
+#: folder of the discovery records
+DISCOVERY = "discovery"
 _READY_S = 60.0
 _STOP_S = 20.0
 
@@ -71,27 +73,20 @@ def running(python: Path, folder: Path, instances: Sequence[Sequence[str]]) -> I
         folder: for its files and logs; must be empty.
         instances: of each mocker process, what it is told beside the model and the step times.
     """
-    subprocess.run([python, HERE / "tiny_model.py", folder / "model"], check=True)
-    _write_step_times(folder / "step_times.npz")
+    make_model(python, folder)
     with ExitStack() as stack:
         network = stack.enter_context(own_network())
         (port,) = free_ports(1)
         url = f"http://127.0.0.1:{port}"
-        common = (
-            *("--model-path", str(folder / "model"), "--model-name", MODEL),
-            *("--planner-profile-data", str(folder / "step_times.npz")),
-            *("--kv-bytes-per-token", str(KV_BYTES_PER_TOKEN)),
-            *("--num-gpu-blocks-override", str(KV_TOKENS // 64), "--block-size", "64"),
-        )
         commands = [
             ("frontend", "--http-port", str(port)),
-            *(("mocker", *common, *words) for words in instances),
+            *(("mocker", *engine_words(folder), *words) for words in instances),
         ]
         for place, (module, *words) in enumerate(commands):
             log = stack.enter_context((folder / f"{place}-{module}.log").open("wb"))
             command = [*network.prefix, str(python), "-m", f"dynamo.{module}", *words]
             process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=_environment(folder)
+                command, stdout=log, stderr=subprocess.STDOUT, env=environment(folder)
             )
             stack.callback(_stop, process)
         waiter = [sys.executable, str(HERE / "wait_for_model.py"), url, MODEL, str(_READY_S)]
@@ -104,7 +99,24 @@ def running(python: Path, folder: Path, instances: Sequence[Sequence[str]]) -> I
         yield Dynamo(url=url, network=network)
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def make_model(python: Path, folder: Path) -> None:
+    """Write what every engine is told of the model: files that pass for it, and step times."""
+    subprocess.run([python, HERE / "tiny_model.py", folder / "model"], check=True)
+    _write_step_times(folder / "step_times.npz")
+
+
+def engine_words(folder: Path) -> tuple[str, ...]:
+    """Return what every mocker is told."""
+    return (
+        *("--model-path", str(folder / "model"), "--model-name", MODEL),
+        *("--planner-profile-data", str(folder / "step_times.npz")),
+        *("--kv-bytes-per-token", str(KV_BYTES_PER_TOKEN)),
+        *("--num-gpu-blocks-override", str(KV_TOKENS // 64), "--block-size", "64"),
+    )
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Return the environment of Dynamo's processes: everything on loopback, discovery in files."""
     here = "127.0.0.1"
     loopback = (
         "DYN_TCP_RPC_HOST",
@@ -116,7 +128,7 @@ def _environment(folder: Path) -> dict[str, str]:
         **{name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
         **dict.fromkeys(loopback, here),
         "DYN_DISCOVERY_BACKEND": "file",
-        "DYN_FILE_KV": str(folder / "discovery"),
+        "DYN_FILE_KV": str(folder / DISCOVERY),
         "DYN_REQUEST_PLANE": "tcp",
         "DYN_NAMESPACE": "dynamo",
         "HF_HUB_OFFLINE": "1",

@@ -94,6 +94,7 @@ class ReasonCode(StrEnum):
     TERMINATED_IDLE = "terminated_idle"
     TERMINATED_TIMEOUT = "terminated_timeout"
     REMOVED_FAILED = "removed_failed"
+    REMOVED_PLAINLY = "removed_plainly"
     GATE_HELD = "gate_held"
     GATE_RELEASED = "gate_released"
     GATE_TIMED_OUT = "gate_timed_out"
@@ -228,6 +229,8 @@ TEXTS: dict[ReasonCode, str] = {
     ReasonCode.TERMINATED_TIMEOUT: "{replicas} {role} go with requests unfinished: draining took"
     " too long",
     ReasonCode.REMOVED_FAILED: "{replicas} {role} have failed and are removed",
+    ReasonCode.REMOVED_PLAINLY: "{replicas} {role} go at once, unwatched: nothing takes them out of"
+    " rotation and back",
     ReasonCode.GATE_HELD: "{replicas} {role} wait outside rotation: the other roles of their group"
     " are not as far",
     ReasonCode.GATE_RELEASED: "{replicas} {role} may enter rotation: the other roles have caught"

@@ -118,6 +118,8 @@ class Instance:
     gpus: int | None = None
     #: changes whenever the object changes; an action's precondition
     version: str = ""
+    #: it can leave rotation and come back; False = only its end takes it out
+    reversible: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

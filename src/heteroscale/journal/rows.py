@@ -49,6 +49,7 @@ _identity = attrgetter(
     "subcluster",
     "accelerator",
     "ordinal",
+    "reversible",
 )
 requests_of = attrgetter("requests")
 
@@ -68,6 +69,7 @@ class InstanceRow(msgspec.Struct, array_like=True, frozen=True):
     nodes: tuple[str, ...]
     gpus: int | None
     version: str
+    reversible: bool = True
 
 
 class GroupRow(msgspec.Struct, array_like=True, frozen=True):
@@ -147,6 +149,7 @@ def instance_row(one: Instance) -> InstanceRow:
         one.nodes,
         one.gpus,
         one.version,
+        one.reversible,
     )
 
 
@@ -167,6 +170,7 @@ def instance_of(row: InstanceRow, service: str, requests: int | None) -> Instanc
         nodes=row.nodes,
         gpus=row.gpus,
         version=row.version,
+        reversible=row.reversible,
     )
 
 

@@ -22,6 +22,7 @@ from heteroscale.lifecycle.gate import Passage
 from heteroscale.lifecycle.rotation import Cue, Move, Turn
 
 _PENDING = InstanceState.PENDING
+_CHOSEN = frozenset({Cue.CHOSEN, Cue.CHOSEN_FOR_GOOD})
 #: move in rotation → where the instance goes, and what that means for the waits
 _ROTATIONS = {
     Move.WITHDRAW: (Rotation.WITHDRAWN, Effect.IN),
@@ -156,7 +157,7 @@ def _growth(grant: Grant, count: GroupRole | None) -> Action:
 
 
 def _removal(spec: ServiceSpec, count: GroupRole, turns: Sequence[Turn]) -> Action:
-    called_off = [turn.instance for turn in turns if turn.cue is Cue.CHOSEN]
+    called_off = [turn.instance for turn in turns if turn.cue in _CHOSEN]
     action = ScaleAction(
         id="",
         service=count.service,

@@ -2,7 +2,8 @@
 
 Start-up times differ; a group with nine prefill and one decode instance in rotation would only
 flood the one. The gate holds registration of newcomers, never the first of a role, never what is
-in rotation, and never for a partner that cannot come or beyond `gate_timeout_s`.
+in rotation or cannot be kept out of it, and never for a partner that cannot come or beyond
+`gate_timeout_s`.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def _at_gate(
     inside = role.ready
     passages: list[Passage] = []
     for newcomer, units in sorted(role.newcomers, key=lambda entry: _order(entry[0])):
-        if inside <= 0 or inside + units <= allowed + UNIT_SLACK:
+        if not newcomer.reversible or inside <= 0 or inside + units <= allowed + UNIT_SLACK:
             verdict = Verdict.ADMITTED
         elif inside + units <= excused + UNIT_SLACK:
             verdict = Verdict.PARTNER_CANNOT_COME

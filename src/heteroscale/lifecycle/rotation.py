@@ -18,6 +18,7 @@ from heteroscale.entities.snapshot import Instance, InstanceState
 _WATCHED_INTERVALS = 2.0
 _WITHDRAWN = InstanceState.WITHDRAWN
 _DRAINING = InstanceState.DRAINING
+_NOT_SERVING = frozenset({InstanceState.PENDING, InstanceState.STARTING})
 
 
 class Cue(StrEnum):
@@ -25,6 +26,8 @@ class Cue(StrEnum):
 
     #: picked to leave by a scale-in
     CHOSEN = "chosen"
+    #: the same of one that cannot leave rotation and come back
+    CHOSEN_FOR_GOOD = "chosen_for_good"
     SLO_DEGRADED = "slo_degraded"
     UNKNOWN_TOO_LONG = "unknown_too_long"
     #: the operator stopped scale-in while it was under way
@@ -49,13 +52,16 @@ class Move(StrEnum):
 
 
 #: The whole machine; a pair that is not here changes nothing. What serves nobody yet leaves at
-#: once: there is nothing to observe. There is no way back from draining.
+#: once: there is nothing to observe. So does what cannot be taken out of rotation but by its end;
+#: its own grace period is all the draining it gets. There is no way back from draining.
 TRANSITIONS: Mapping[tuple[InstanceState, Cue], Move] = {
     (InstanceState.PENDING, Cue.CHOSEN): Move.REMOVE,
     (InstanceState.PENDING, Cue.UNPLACED): Move.REMOVE,
     (InstanceState.STARTING, Cue.CHOSEN): Move.REMOVE,
     (InstanceState.READY, Cue.CHOSEN): Move.WITHDRAW,
     (InstanceState.HELD, Cue.CHOSEN): Move.WITHDRAW,
+    (InstanceState.READY, Cue.CHOSEN_FOR_GOOD): Move.REMOVE,
+    (InstanceState.HELD, Cue.CHOSEN_FOR_GOOD): Move.REMOVE,
     (InstanceState.WITHDRAWN, Cue.SLO_DEGRADED): Move.RESTORE,
     (InstanceState.WITHDRAWN, Cue.UNKNOWN_TOO_LONG): Move.RESTORE,
     (InstanceState.WITHDRAWN, Cue.CANCELLED): Move.RESTORE,
@@ -123,7 +129,7 @@ class Occasion:
 
 def chosen(instances: Iterable[Instance]) -> tuple[Turn, ...]:
     """Return how the victims of a scale-in begin to leave."""
-    return tuple(turn for one in instances if (turn := _turn(one, Cue.CHOSEN)) is not None)
+    return tuple(turn for one in instances if (turn := _turn(one, _choice(one))) is not None)
 
 
 def rotate(
@@ -213,6 +219,11 @@ def ordered_out(
 def _first_back(instance: Instance) -> tuple[str, int, str, str]:
     """Order withdrawn instances as they come back: the other way round from how they leave."""
     return (instance.role, instance.ordinal, instance.group, instance.uid)
+
+
+def _choice(instance: Instance) -> Cue:
+    serves = instance.state not in _NOT_SERVING
+    return Cue.CHOSEN_FOR_GOOD if serves and not instance.reversible else Cue.CHOSEN
 
 
 def _turn(instance: Instance, cue: Cue) -> Turn | None:

@@ -29,6 +29,8 @@ from heteroscale.subcluster.scalables import KubeObject
 
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
+#: merges lists of the kinds that Kubernetes itself brings, conditions by their type
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 
 #: objects of one page of a list
 _PAGE = 500

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from heteroscale.config.cluster_sections import ClusterFile, WorkloadSection
 from heteroscale.entities.finding import Finding
 from heteroscale.ports import Clock
 from heteroscale.subcluster.api_server import ApiServer, NotReached
+from heteroscale.subcluster.levers import GATE, lever_of
 from heteroscale.subcluster.permissions import Permission, needed
 from heteroscale.subcluster.pods import ROTATION, gpus_of, unschedulable
 from heteroscale.subcluster.scalables import (
@@ -169,7 +170,7 @@ def _pod_findings(
     pods, _ = api.list_all(f"/api/v1/namespaces/{workload.namespace}/pods")
     own = [one for one in pods if selected.items() <= (one["metadata"].get("labels") or {}).items()]
     yield from _routing_findings(
-        file, where, own, _template_labels(SCALABLES[workload.kind], found)
+        file, where, own, selected, _template_labels(SCALABLES[workload.kind], found)
     )
     if own and not any(gpus_of(one, file.nodes.resource) for one in own):
         yield Finding(
@@ -187,16 +188,24 @@ def _pod_findings(
 
 
 def _routing_findings(
-    file: ClusterFile, where: str, own: list[KubeObject], template: Mapping[str, str] | None
+    file: ClusterFile,
+    where: str,
+    own: list[KubeObject],
+    selected: Collection[str],
+    template: Mapping[str, str] | None,
 ) -> Iterator[Finding]:
     label = file.routing_label
     if label is None:
-        yield Finding(
-            where=where,
-            what="without routing_label nothing can leave rotation and come back",
-            mend="name a label of your router's selector as routing_label of the cluster file",
-            note=True,
-        )
+        plain = [one for one in own if lever_of(one, selected, label) is None]
+        if plain or not own:
+            yield Finding(
+                where=where,
+                what="nothing takes its pods out of rotation and back: soft scale-in is refused, "
+                "they end plainly",
+                mend="name a label of your router's selector as routing_label of the cluster file, "
+                f"or declare the readiness gate {GATE} in its pod template",
+                note=True,
+            )
         return
     pair = f"{label.key}: {label.value}"
     if template is not None and template.get(label.key) != label.value:

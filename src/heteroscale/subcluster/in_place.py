@@ -29,6 +29,7 @@ from heteroscale.errors import SubclusterUnavailable
 from heteroscale.ports import Clock
 from heteroscale.prescheduler.inventory import take_inventory
 from heteroscale.subcluster.api_server import ApiServer
+from heteroscale.subcluster.levers import Lever, lever_of
 from heteroscale.subcluster.pods import group_of, instance_of, pod_named, unschedulable
 from heteroscale.subcluster.scalables import (
     SCALABLES,
@@ -60,12 +61,15 @@ class _Made:
     pod: KubeObject
     workload: WorkloadSection
     ordinal: int
+    lever: Lever | None
     instance: Instance
 
-    def of(self, pod: KubeObject, workload: WorkloadSection, ordinal: int) -> bool:
+    def of(
+        self, pod: KubeObject, workload: WorkloadSection, ordinal: int, lever: Lever | None
+    ) -> bool:
         """Return whether the same would be made of these."""
         same = self.pod is pod and self.workload is workload
-        return same and self.ordinal == ordinal
+        return same and self.ordinal == ordinal and self.lever is lever
 
 
 class InPlaceSubcluster:
@@ -177,7 +181,7 @@ class InPlaceSubcluster:
                 instances=instances,
                 group_roles=tuple(self._group_roles()),
                 nodes=self._nodes_now(),
-                notices=tuple(self._notices(hindrances, owned)),
+                notices=tuple(self._notices(hindrances, owned, instances)),
             )
             self._writer.know(instances, hindrances)
         self._shown = replace(self._shown, age_s=age_s)
@@ -270,14 +274,16 @@ class InPlaceSubcluster:
         resource, before = self._file.nodes.resource, self._made
         self._made = {}
         for workload, pods in owned:
+            selected = self._selected(workload)
             for position, pod in enumerate(pods):
                 number = _number_of(pod, workload.kind)
                 ordinal = position if number is None else number
+                lever = lever_of(pod, selected, self._file.routing_label)
                 key = key_of(pod)
                 made = before.get(key)
-                if made is None or not made.of(pod, workload, ordinal):
-                    instance = instance_of(pod, workload, self.name, ordinal, resource)
-                    made = _Made(pod, workload, ordinal, instance)
+                if made is None or not made.of(pod, workload, ordinal, lever):
+                    instance = instance_of(pod, workload, self.name, ordinal, resource, lever)
+                    made = _Made(pod, workload, ordinal, lever, instance)
                 self._made[key] = made
                 yield made.instance
 
@@ -289,16 +295,18 @@ class InPlaceSubcluster:
                 for key, value in _labels(pod).items():
                     labelled.setdefault((namespace, key, value), []).append(pod)
         for workload in self._file.workloads:
-            found = self._object_of(workload)
-            wanted = (
-                {}
-                if found is None
-                else pods_of(SCALABLES[workload.kind], found, workload.component)
-            )
+            wanted = self._selected(workload)
             bearers = (labelled.get((workload.namespace, *pair), []) for pair in wanted.items())
             rarest = min(bearers, key=len, default=[])
             pods = [pod for pod in rarest if wanted.items() <= _labels(pod).items()]
             yield workload, sorted(pods, key=_seniority)
+
+    def _selected(self, workload: WorkloadSection) -> Mapping[str, str]:
+        """Return the labels that a workload selects its pods by; empty = nobody says."""
+        found = self._object_of(workload)
+        if found is None:
+            return {}
+        return pods_of(SCALABLES[workload.kind], found, workload.component)
 
     def _hindrances(self) -> Hindrances:
         contested: dict[str, str] = {}
@@ -313,11 +321,22 @@ class InPlaceSubcluster:
                 rolling[workload.service] = f"{name} is replacing its pods"
         return Hindrances(contested=contested, rolling=rolling)
 
-    def _notices(self, hindrances: Hindrances, owned: Iterable[_Owned]) -> Iterable[str]:
+    def _notices(
+        self,
+        hindrances: Hindrances,
+        owned: Iterable[_Owned],
+        instances: Iterable[Instance],
+    ) -> Iterable[str]:
+        plain = (one for one in instances if not one.reversible)
         for service, other in sorted(hindrances.contested.items()):
             yield f"{service}: {other}: nothing of it is changed"
         for service, rollout in sorted(hindrances.rolling.items()):
             yield f"{service}: {rollout}: nothing of it is scaled in meanwhile"
+        for service, role in sorted({(one.service, one.role) for one in plain}):
+            yield (
+                f"{service}: nothing takes a pod of {role} out of rotation and back: "
+                "soft scale-in is refused, what is scaled in ends plainly"
+            )
         for workload, pods in owned:
             stuck = [reason for pod in pods if (reason := unschedulable(pod))]
             for reason, count in sorted(Counter(stuck).items() if stuck else ()):

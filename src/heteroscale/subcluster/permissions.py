@@ -46,6 +46,8 @@ def needed(file: ClusterFile, lease_namespace: str) -> Iterator[Permission]:
     for namespace in sorted({one.namespace for one in file.workloads}):
         verbs = ("get", "list", "watch", "patch")
         yield Permission(group="", resource="pods", namespace=namespace, verbs=verbs)
+        # Of pods that declare our readiness gate.
+        yield Permission(group="", resource="pods/status", namespace=namespace, verbs=("patch",))
         for writer in WRITER_KINDS:
             verbs = ("list",)
             yield Permission(

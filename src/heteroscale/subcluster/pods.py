@@ -1,7 +1,8 @@
 """A pod as an instance, and what is written on a pod to move it in or out of rotation.
 
-Where an instance stands is on its pod: an annotation says what was decided and when, a label that
-the router selects by does it. A pod without the annotation is in rotation once it is ready.
+Where an instance stands is on its pod: an annotation says what was decided and when, a lever does
+it (`levers`). A pod without the annotation is in rotation once it is ready; one with our readiness
+gate once that is open, too, so a newcomer waits there as if it were held.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from heteroscale.config.cluster_sections import RoutingLabelSection, WorkloadSection
 from heteroscale.entities.action import Rotation, RotationAction
 from heteroscale.entities.snapshot import Instance, InstanceState
+from heteroscale.subcluster.levers import Lever, containers_ready, gate_is_open, label_patch
 from heteroscale.subcluster.scalables import KubeObject
 
 ROTATION = "heteroscale.dev/rotation"
@@ -55,15 +57,22 @@ def version_of(pod: KubeObject) -> str:
 
 
 def instance_of(
-    pod: KubeObject, workload: WorkloadSection, subcluster: str, ordinal: int, resource: str
+    pod: KubeObject,
+    workload: WorkloadSection,
+    subcluster: str,
+    ordinal: int,
+    resource: str,
+    lever: Lever | None,
 ) -> Instance:
     """Return the instance that a pod is.
 
     Args:
         ordinal: its position among the pods of its count.
         resource: the extended resource that GPUs are counted by.
+        lever: what moves it in and out of rotation; None = nothing.
     """
-    state, since = _state_of(pod)
+    state, since = _state_of(pod, lever)
+    noted = _annotations(pod).get(ROTATION) == Rotation.HELD.value
     node = pod["spec"].get("nodeName")
     return Instance(
         uid=uid_of(pod),
@@ -75,10 +84,11 @@ def instance_of(
         ordinal=ordinal,
         state=state,
         since_s=seconds_of(since),
-        held=_annotations(pod).get(ROTATION) == Rotation.HELD.value,
+        held=noted or state is InstanceState.HELD,
         nodes=() if node is None else (node,),
         gpus=gpus_of(pod, resource),
         version=version_of(pod),
+        reversible=lever is not None,
     )
 
 
@@ -106,26 +116,34 @@ def seconds_of(time: str) -> float:
     return dt.datetime.fromisoformat(time).timestamp()
 
 
+def written(at_s: float, precision: str = "seconds") -> str:
+    """Return epoch seconds as Kubernetes writes a time."""
+    return dt.datetime.fromtimestamp(at_s, dt.UTC).isoformat(timespec=precision)
+
+
 def rotation_patch(
-    pod: KubeObject, action: RotationAction, label: RoutingLabelSection | None, now_s: float
+    pod: KubeObject,
+    action: RotationAction,
+    lever: Lever | None,
+    label: RoutingLabelSection | None,
+    now_s: float,
 ) -> dict[str, Any]:
     """Return the merge patch that moves a pod, valid for the very version that was seen."""
-    in_rotation = action.to is Rotation.READY
-    now = dt.datetime.fromtimestamp(now_s, dt.UTC).isoformat(timespec="microseconds")
+    moved = label_patch(pod, lever, label, action.to)
     metadata: dict[str, Any] = {
+        **moved,
         "resourceVersion": pod["metadata"]["resourceVersion"],
         "annotations": {
-            ROTATION: None if in_rotation else action.to.value,
-            SINCE: now,
+            **moved.get("annotations", {}),
+            ROTATION: None if action.to is Rotation.READY else action.to.value,
+            SINCE: written(now_s, "microseconds"),
             ACTION: action.id,
         },
     }
-    if label is not None:
-        metadata["labels"] = {label.key: label.value if in_rotation else None}
     return {"metadata": metadata}
 
 
-def _state_of(pod: KubeObject) -> tuple[InstanceState, str]:
+def _state_of(pod: KubeObject, lever: Lever | None) -> tuple[InstanceState, str]:
     """Return where an instance stands and since when."""
     metadata, status = pod["metadata"], pod.get("status", {})
     created = metadata["creationTimestamp"]
@@ -139,9 +157,14 @@ def _state_of(pod: KubeObject) -> tuple[InstanceState, str]:
         return InstanceState.FAILED, ready.get("lastTransitionTime") or created
     if not pod["spec"].get("nodeName"):
         return InstanceState.PENDING, created
-    rotation = notes.get(ROTATION, "")
+    # What was decided of a pod with a gate has happened once the gate says so.
+    shut = lever is Lever.GATE and not gate_is_open(pod)
+    rotation = "" if lever is Lever.GATE and not shut else notes.get(ROTATION, "")
     if rotation in _STATES:
         return _STATES[rotation], moved
+    if shut and containers_ready(pod):
+        up = conditions["ContainersReady"].get("lastTransitionTime") or created
+        return InstanceState.HELD, max(moved, up, key=seconds_of)
     if ready.get("status") != "True":
         placed = conditions.get("PodScheduled", {})
         return InstanceState.STARTING, placed.get("lastTransitionTime") or created

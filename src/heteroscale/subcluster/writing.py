@@ -13,16 +13,19 @@ from heteroscale.ports import Clock
 from heteroscale.subcluster.api_server import (
     JSON_PATCH,
     MERGE_PATCH,
+    STRATEGIC_PATCH,
     ApiServer,
     NotReached,
     Reply,
 )
+from heteroscale.subcluster.levers import Lever, gate_is_open, gate_patch, lever_of
 from heteroscale.subcluster.pods import (
     DELETION_COST,
     group_of,
     rotation_patch,
     uid_of,
     version_of,
+    written,
 )
 from heteroscale.subcluster.scalables import (
     SCALABLES,
@@ -30,6 +33,7 @@ from heteroscale.subcluster.scalables import (
     Scalable,
     Victims,
     count_patch,
+    pods_of,
     replicas_of,
 )
 from heteroscale.subcluster.watched import Watched
@@ -135,11 +139,12 @@ class Writer:
         pod = self._pod(action.uid)
         if pod is None:
             return Change(OutcomeKind.STALE, f"{action.uid} is gone")
-        forbidden = self._forbidden(action)
+        lever = self._lever_of(pod, action.uid)
+        forbidden = self._forbidden(action, lever)
         path = _pod_path(pod)
         for _ in range(_TRIES):
             if version_of(pod).partition(".")[0] == action.id:
-                return APPLIED
+                return self._pull(pod, action, lever, deadline_s)
             if forbidden:
                 return Change(OutcomeKind.REFUSED, forbidden)
             if version_of(pod) != action.version:
@@ -149,11 +154,14 @@ class Writer:
                 way = f"from {state.value} to {action.to.value}"
                 return Change(OutcomeKind.REFUSED, f"no way {way}")
             label = self._file.routing_label
-            patch = rotation_patch(pod, action, label, self._clock.now_s())
+            patch = rotation_patch(pod, action, lever, label, self._clock.now_s())
             try:
                 reply = self._api.patch(path, patch, MERGE_PATCH, deadline_s)
                 if reply.status != _CONFLICT:
-                    return self._taken(reply, self._pods[pod["metadata"]["namespace"]])
+                    change = self._taken(reply, self._pods[pod["metadata"]["namespace"]])
+                    if change.kind is not OutcomeKind.APPLIED:
+                        return change
+                    return self._pull(reply.body, action, lever, deadline_s)
                 reply = self._api.get(path)
             except NotReached as error:
                 return _not_reached(error)
@@ -162,18 +170,44 @@ class Writer:
             pod = reply.body
         return Change(OutcomeKind.STALE, f"{action.uid} changes all the time")
 
-    def _forbidden(self, action: RotationAction) -> str:
+    def _pull(
+        self, pod: KubeObject, action: RotationAction, lever: Lever | None, deadline_s: float
+    ) -> Change:
+        """Open or shut the gate of a pod whose note already says so; labels went with the note."""
+        opens = action.to is Rotation.READY
+        if lever is not Lever.GATE or gate_is_open(pod) is opens:
+            return APPLIED
+        at = written(self._clock.now_s())
+        patch = gate_patch(pod, opens=opens, why=action.to.value, at=at)
+        try:
+            reply = self._api.patch(f"{_pod_path(pod)}/status", patch, STRATEGIC_PATCH, deadline_s)
+        except NotReached as error:
+            return Change(OutcomeKind.UNKNOWN, str(error))
+        return self._taken(reply, self._pods[pod["metadata"]["namespace"]])
+
+    def _lever_of(self, pod: KubeObject, uid: str) -> Lever | None:
+        """Return what moves a pod in and out of rotation."""
+        instance = self._instances.get(uid)
+        workload = None if instance is None else self._workload_of(instance)
+        if workload is None:
+            return None
+        found = self._objects[workload.kind, workload.namespace].objects()
+        owner = found.get((workload.namespace, workload.name), {})
+        selected = pods_of(SCALABLES[workload.kind], owner, workload.component)
+        return lever_of(pod, selected, self._file.routing_label)
+
+    def _forbidden(self, action: RotationAction, lever: Lever | None) -> str:
         """Return why a pod may not be moved whatever its state; "" = it may."""
         leaves = action.to in (Rotation.WITHDRAWN, Rotation.DRAINING)
         hindrance = self._hindrances.of(action.service, shrinks=leaves)
         if hindrance and action.to is not Rotation.READY:
             return hindrance
-        if self._file.routing_label is None and action.to is not Rotation.DRAINING:
-            return "no routing_label: pods cannot leave rotation"
+        if lever is None and action.to is not Rotation.DRAINING:
+            return "nothing takes it out of rotation and back"
         return ""
 
-    def _workload_of(self, action: ScaleAction) -> WorkloadSection | None:
-        wanted = (action.service, action.group, action.role, action.accelerator)
+    def _workload_of(self, of: ScaleAction | Instance) -> WorkloadSection | None:
+        wanted = (of.service, of.group, of.role, of.accelerator)
         for one in self._file.workloads:
             if (one.service, group_of(one), one.role, one.accelerator) == wanted:
                 return one

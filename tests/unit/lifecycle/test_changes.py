@@ -188,6 +188,7 @@ def test_moves_are_told_in_plain_words() -> None:
         "1 decode may enter rotation: the other roles have caught up",
         "1 decode may enter rotation: they have waited long enough",
         "1 decode have failed and are removed",
+        "1 decode go at once, unwatched: nothing takes them out of rotation and back",
         "1 decode come back: scale-in was paused on the way",
         "1 decode come back: demand returned",
         "1 decode come back: latency reached its limit without them",

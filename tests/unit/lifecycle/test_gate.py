@@ -148,6 +148,11 @@ def test_a_starting_instance_marked_to_be_held_is_unmarked() -> None:
     assert at_gate((one, *of("decode", 1))) == [("prefill/0", False, "admitted")]
 
 
+def test_a_newcomer_that_cannot_be_kept_out_is_let_in() -> None:
+    free = tuple(replace(one, reversible=False) for one in of("prefill", 0, 3))
+    assert at_gate((*free, *of("decode", 1))) == []
+
+
 def test_the_exact_share_follows_the_ratio() -> None:
     instances = (*of("prefill", 0, 6), *of("decode", 1, 1))
     assert at_gate(instances, weights={"prefill": 3, "decode": 1}) == [

@@ -55,6 +55,8 @@ def test_the_whole_table() -> None:
         ("starting", "chosen"): "remove",
         ("ready", "chosen"): "withdraw",
         ("held", "chosen"): "withdraw",
+        ("ready", "chosen_for_good"): "remove",
+        ("held", "chosen_for_good"): "remove",
         ("withdrawn", "slo_degraded"): "restore",
         ("withdrawn", "unknown_too_long"): "restore",
         ("withdrawn", "cancelled"): "restore",
@@ -75,6 +77,22 @@ def test_victims_begin_to_leave_by_what_they_are() -> None:
     assert chosen((one, two, three)) == (
         Turn(one, Move.WITHDRAW, Cue.CHOSEN),
         Turn(two, Move.REMOVE, Cue.CHOSEN),
+    )
+
+
+def test_a_victim_that_could_not_come_back_goes_at_once_for_nothing_is_gained_by_watching() -> None:
+    ready, held, starting = (
+        replace(each, state=state, reversible=False)
+        for each, state in zip(
+            build_instances("decode", 3),
+            (InstanceState.READY, InstanceState.HELD, InstanceState.STARTING),
+            strict=True,
+        )
+    )
+    assert chosen((ready, held, starting)) == (
+        Turn(ready, Move.REMOVE, Cue.CHOSEN_FOR_GOOD),
+        Turn(held, Move.REMOVE, Cue.CHOSEN_FOR_GOOD),
+        Turn(starting, Move.REMOVE, Cue.CHOSEN),
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from heteroscale.config.cluster_sections import RoutingLabelSection, ScalableKind, WorkloadSection
 from heteroscale.entities.action import Rotation, RotationAction
 from heteroscale.entities.snapshot import Instance, InstanceState
+from heteroscale.subcluster.levers import GATE, Lever
 from heteroscale.subcluster.pods import ACTION, ROTATION, SINCE, instance_of, rotation_patch
 
 WORKLOAD = WorkloadSection(
@@ -50,8 +51,8 @@ def pod(
     }
 
 
-def seen(found: dict[str, Any]) -> Instance:
-    return instance_of(found, WORKLOAD, "main", 3, "nvidia.com/gpu")
+def seen(found: dict[str, Any], lever: Lever | None = Lever.LABEL) -> Instance:
+    return instance_of(found, WORKLOAD, "main", 3, "nvidia.com/gpu", lever)
 
 
 def test_a_ready_pod_is_an_instance_in_rotation_since_it_became_ready() -> None:
@@ -101,6 +102,60 @@ def test_a_starting_pod_told_to_hold_is_starting_and_held() -> None:
     assert (one.state, one.held) == (InstanceState.STARTING, True)
 
 
+def gated(
+    notes: dict[str, str] | None = None, *, opened: bool | None, ready: bool = True
+) -> dict[str, Any]:
+    """Return a pod with the gate whose containers are ready; None = nobody has touched the gate."""
+    found = pod(ready=ready and bool(opened), notes=notes)
+    found["spec"]["readinessGates"] = [{"conditionType": GATE}]
+    said = {"type": "ContainersReady", "status": str(ready), "lastTransitionTime": UP}
+    found["status"]["conditions"].append(said)
+    if opened is not None:
+        gate = {"type": GATE, "status": str(opened), "lastTransitionTime": MOVED}
+        found["status"]["conditions"].append(gate)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("found", "state", "minute", "held"),
+    [
+        pytest.param(gated(opened=None, ready=False), "starting", 1, False, id="still starts"),
+        pytest.param(gated(opened=None), "held", 2, True, id="a newcomer waits at the gate"),
+        pytest.param(gated(opened=True), "ready", 2, False, id="in rotation"),
+        pytest.param(
+            gated({ROTATION: "withdrawn", SINCE: MOVED}, opened=False),
+            "withdrawn",
+            3,
+            False,
+            id="taken out",
+        ),
+        pytest.param(
+            gated({ROTATION: "withdrawn", SINCE: MOVED}, opened=True),
+            "ready",
+            2,
+            False,
+            id="decided, and stopped before the gate was shut",
+        ),
+        pytest.param(
+            gated({SINCE: MOVED}, opened=False),
+            "held",
+            3,
+            True,
+            id="decided to return, and stopped before the gate was opened",
+        ),
+    ],
+)
+def test_a_pod_with_the_gate_is_where_the_gate_says(
+    found: dict[str, Any], state: str, minute: int, held: bool
+) -> None:
+    one = seen(found, Lever.GATE)
+    assert (one.state, one.since_s, one.held) == (state, CREATED_S + 60.0 * minute, held)
+
+
+def test_what_nothing_takes_out_and_back_is_not_reversible() -> None:
+    assert (seen(pod()).reversible, seen(pod(), None).reversible) == (True, False)
+
+
 def test_a_pod_that_is_being_deleted_is_no_longer_there() -> None:
     found = pod()
     found["metadata"]["deletionTimestamp"] = MOVED
@@ -114,7 +169,7 @@ def moved(to: Rotation) -> RotationAction:
 
 
 def test_leaving_rotation_takes_the_routing_label_off_and_says_why() -> None:
-    patch = rotation_patch(pod(), moved(Rotation.WITHDRAWN), ROUTE, CREATED_S + 180.0)
+    patch = rotation_patch(pod(), moved(Rotation.WITHDRAWN), Lever.LABEL, ROUTE, CREATED_S + 180.0)
     assert patch == {
         "metadata": {
             "resourceVersion": "7",
@@ -129,11 +184,11 @@ def test_leaving_rotation_takes_the_routing_label_off_and_says_why() -> None:
 
 
 def test_coming_back_puts_the_label_on_and_leaves_only_the_trace_of_the_action() -> None:
-    patch = rotation_patch(pod(), moved(Rotation.READY), ROUTE, CREATED_S)
+    patch = rotation_patch(pod(), moved(Rotation.READY), Lever.LABEL, ROUTE, CREATED_S)
     assert patch["metadata"]["labels"] == {"route": "on"}
     assert patch["metadata"]["annotations"][ROTATION] is None
 
 
 def test_without_a_lever_only_the_note_is_written() -> None:
-    patch = rotation_patch(pod(), moved(Rotation.DRAINING), None, CREATED_S)
+    patch = rotation_patch(pod(), moved(Rotation.DRAINING), None, None, CREATED_S)
     assert "labels" not in patch["metadata"]

@@ -1,0 +1,1 @@
+"""Soft scale-in on real Dynamo processes, beside plain termination."""
