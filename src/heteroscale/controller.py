@@ -35,14 +35,17 @@ from heteroscale.ports import Clock, Store
 from heteroscale.report.health import Health
 from heteroscale.report.own_metrics import CONTENT_TYPE, OwnMetrics
 from heteroscale.subcluster.api_server import ApiServer
+from heteroscale.subcluster.approvals import Approvals
 from heteroscale.subcluster.asked_fleet import AskedFleet
 from heteroscale.subcluster.config_map_store import ConfigMapStore, memory_of
 from heteroscale.subcluster.in_place import InPlaceSubcluster
 from heteroscale.subcluster.lease import Lease
+from heteroscale.subcluster.publishing import Publisher
 from heteroscale.subcluster.watched import ObjectKey
 
 STATE_FILE = "state.json"
 JOURNAL_FOLDER = "journal"
+FREEZE_FILE = "freeze"
 #: while another leads, this often is looked whether to stop
 _WAIT_S = 0.5
 #: a look at a cluster's pods waits so long for each list
@@ -74,18 +77,29 @@ class Controller:
         subcluster: InPlaceSubcluster,
         lease: Lease | None,
         store: Store,
-        journal: Path,
+        state: Path,
         asked: AskedFleet,
+        publisher: Publisher | None,
     ) -> None:
-        """Act only while `lease` is held; None = nothing is ever written, so nobody need lead."""
+        """Act only while `lease` is held; None = nothing is ever written, so nobody need lead.
+
+        Args:
+            state: folder of the journal, and of a file that freezes the fleet while it is there.
+            publisher: tells resources what became of them; None = nobody is told.
+        """
         self._fleet = fleet
         self._asked = asked
+        self._publisher = publisher
+        self._freeze = state / FREEZE_FILE
+        self._approvals = Approvals()
+        #: what is asked for, before anybody froze it
+        self._wanted = fleet
         self._clock = clock
         self._metrics = metrics
         self._subcluster = subcluster
         self._lease = lease
         self._store = store
-        self._journal = journal
+        self._journal = state / JOURNAL_FOLDER
         self._figures = OwnMetrics(fleet)
         self._health = Health(steady_s, fleet.interval_s)
         self._said: frozenset[str] = frozenset()
@@ -149,13 +163,22 @@ class Controller:
     def _tick(self, loop: ControlLoop) -> TickReport:
         self._health.moved()
         began_s = steady_s()
-        fleet = self._asked.now(self._remembered)
-        if fleet is not self._fleet:
-            self._fleet = fleet
-            self._figures.look_after(fleet)
-            loop.reload(fleet)
+        self._reload(loop)
+        asked, now_s = self._asked.sorted_out.asked, self._clock.now_s()
+        standing = self._approvals.standing(asked.values(), now_s)
+        for service, plan in standing.items():
+            loop.approve(service, plan)
         report = loop.tick()
+        self._approvals.carried_out(standing, report)
         self._remembered = report.state.services.keys()
+        if self._publisher is not None:
+            self._publisher.tell(
+                report,
+                self._asked,
+                self._subcluster,
+                {one.spec.name: self._approvals.in_words(one, now_s) for one in asked.values()},
+                frozen=self._fleet.freeze,
+            )
         self._figures.take(report, steady_s() - began_s)
         self._health.ticked()
         log_tick(report, self._said)
@@ -165,6 +188,19 @@ class Controller:
                 _log.warning("%s", notice)
         self._said = frozenset((*report.notices, *refused))
         return report
+
+    def _reload(self, loop: ControlLoop) -> None:
+        """Let the loop look after what is asked for by now, frozen or not."""
+        wanted = self._asked.now(self._remembered)
+        frozen = wanted.freeze or self._freeze.exists()
+        frozen = frozen or (self._lease is not None and self._lease.frozen)
+        if wanted is self._wanted and frozen == self._fleet.freeze:
+            return
+        if frozen != self._fleet.freeze:
+            _log.warning("the fleet is %s", "frozen" if frozen else "no longer frozen")
+        self._wanted, self._fleet = wanted, dataclasses.replace(wanted, freeze=frozen)
+        self._figures.look_after(self._fleet)
+        loop.reload(self._fleet)
 
     def _metrics_text(self) -> str:
         ages_s = {self._subcluster.name: self._subcluster.age_s()}
@@ -262,18 +298,23 @@ def controller(files: Files, clock: Clock, *, observe: bool) -> Iterator[Control
         opened.callback(subcluster.close)
         metrics = PrometheusMetrics(signals, pods=subcluster.engines)
         opened.callback(metrics.close)
+        api = ApiServer(clock, kubeconfig=files.kubeconfig, may_change_s=may_change_s)
         asked = AskedFleet(
             cluster,
             fleet,
-            ApiServer(clock, kubeconfig=files.kubeconfig, may_change_s=may_change_s),
+            api,
             clock,
             subcluster,
             observe=observe,
         )
         opened.callback(asked.close)
+        publisher = None
+        if lease is not None and cluster.namespaces:
+            publisher = Publisher(api, clock, lease.identity)
+            opened.callback(publisher.close)
         store = _store(files, clock, cluster.lease, api, lease)
-        journal = files.state / JOURNAL_FOLDER
-        yield Controller(fleet, clock, metrics, subcluster, lease, store, journal, asked)
+        parts = (clock, metrics, subcluster, lease, store, files.state, asked, publisher)
+        yield Controller(fleet, *parts)
 
 
 def log_tick(report: TickReport, said: Set[str] = frozenset()) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,12 +21,13 @@ from heteroscale.loop import TickReport
 from heteroscale.subcluster.api_server import ApiServer
 from heteroscale.subcluster.asked_fleet import AskedFleet
 from heteroscale.subcluster.in_place import InPlaceSubcluster
+from heteroscale.subcluster.lease import FREEZE
 from tests.cluster.control_plane import NOBODY, PATIENCE_S, ControlPlane, until
 from tests.cluster.test_custom_resource import install
 from tests.cluster.test_doctor import asked as doctor
 from tests.cluster.test_doctor import autoscaled
 from tests.cluster.test_in_place import ticked
-from tests.cluster.worlds import ROUTE, deployment, fleet_of
+from tests.cluster.worlds import ROUTE, deployment, fleet_of, made
 from tests.unit.config.scaled_services import resource
 
 MERGE = {"Content-Type": "application/merge-patch+json"}
@@ -52,9 +55,9 @@ def sized(namespace: str, replicas: int, name: str = "chat", **spec: Any) -> dic
         role: {"share": 1, "workloads": [{"kind": "Deployment", "name": role}]}
         for role in ("prefill", "decode")
     }
-    made = resource(**{"roles": roles, "policy": {"schedules": [always], "guard": guard}, **spec})
-    made["metadata"] = {"name": name, "namespace": namespace}
-    return made
+    asked = resource(**{"roles": roles, "policy": {"schedules": [always], "guard": guard}, **spec})
+    asked["metadata"] = {"name": name, "namespace": namespace}
+    return asked
 
 
 def counts(client: httpx.Client, namespace: str) -> dict[str, int]:
@@ -63,16 +66,16 @@ def counts(client: httpx.Client, namespace: str) -> dict[str, int]:
 
 
 @contextmanager
-def resources(client: httpx.Client, *made: dict[str, Any]) -> Iterator[None]:
+def resources(client: httpx.Client, *asked: dict[str, Any]) -> Iterator[None]:
     """Have these resources in the cluster for a while."""
     install(client)
-    for one in made:
+    for one in asked:
         reply = client.post(path(one["metadata"]["namespace"]), json=one)
         assert reply.is_success, reply.text
     try:
         yield
     finally:
-        for one in made:
+        for one in asked:
             client.delete(path(one["metadata"]["namespace"], one["metadata"]["name"]))
 
 
@@ -213,3 +216,187 @@ def test_a_check_up_says_what_is_wrong_with_resources_and_looks_at_their_workloa
         said = doctor(set_up).stdout
     assert "cluster alpha: ScaledService checked/mars: it is not looked after: spec.policy" in said
     assert "HorizontalPodAutoscaler mine" in said
+
+
+def status_of(client: httpx.Client, namespace: str, name: str = "chat") -> dict[str, Any]:
+    return dict(client.get(path(namespace, name)).raise_for_status().json().get("status") or {})
+
+
+def conditions_of(status: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
+
+
+def events_of(client: httpx.Client, namespace: str) -> list[tuple[str, str, str]]:
+    """Return kind, reason and note of every event of our own, the oldest first."""
+    found = client.get(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events").json()["items"]
+    own = [one for one in found if one.get("reportingController") == "heteroscale.dev/controller"]
+    own.sort(key=lambda one: one["eventTime"])
+    return [(one["type"], one["reason"], one["note"].partition(":")[0]) for one in own]
+
+
+def columns(client: httpx.Client, namespace: str) -> list[dict[str, Any]]:
+    """Return what `kubectl get` prints."""
+    table = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    found = client.get(path(namespace), headers=table).raise_for_status().json()
+    names = [one["name"] for one in found["columnDefinitions"]]
+    return [dict(zip(names, row["cells"], strict=True)) for row in found["rows"]]
+
+
+def changes_of(plane: ControlPlane, namespace: str) -> Counter[str]:
+    """Return how often whoever is no part of the cluster or of this test changed what."""
+    found: Counter[str] = Counter()
+    for line in plane.audit.read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        target = event.get("objectRef") or {}
+        theirs = ("kube-", "kwok", "python-httpx/")
+        changed = event["verb"] in ("create", "update", "patch", "delete")
+        own = not any(one in event["userAgent"] for one in theirs)
+        if changed and own and target.get("namespace") == namespace:
+            part = target.get("subresource")
+            found[target["resource"] + (f"/{part}" if part else "")] += 1
+    return found
+
+
+def all_ready(client: httpx.Client, namespace: str, count: int) -> bool:
+    reply = client.get(f"/apis/apps/v1/namespaces/{namespace}/deployments").json()
+    return all(one["status"].get("readyReplicas") == count for one in reply["items"])
+
+
+def test_a_resource_says_what_became_of_it_once_and_in_columns(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    pair = deployment("prefill", 1), deployment("decode", 1)
+    with (
+        plane.client() as client,
+        fleet_of(client, "told", *pair),
+        resources(client, sized("told", 2), sized("told", 2, "second")),
+    ):
+        set_up = files(tmp_path, plane, "told")
+        ticked(set_up, observe=False, most=4)
+        until(lambda: all_ready(client, "told", 2), "the new pods are ready")
+        ticked(set_up, observe=False, most=3)
+        status = status_of(client, "told")
+        assert status["roles"] == [
+            {"name": role, "current": 2, "desired": 2, "wouldBe": 2, "ready": 2, "withdrawn": 0}
+            for role in ("prefill", "decode")
+        ]
+        assert conditions_of(status)["Ready"] == ("True", "Planned")
+        assert conditions_of(status)["Active"] == ("True", "Enforcing")
+        assert status["reason"] == "Schedule"
+        assert {one["code"] for one in status["reasons"]} >= {"schedule"}
+        scaled = ("Normal", "ScaledOut", "decode 1 → 2, prefill 1 → 2")
+        assert [one for one in events_of(client, "told") if "Scaled" in one[1]] == [scaled]
+        second = status_of(client, "told", "second")
+        assert conditions_of(second)["Ready"] == ("False", "WorkloadTaken")
+        row = columns(client, "told")[0]
+        assert (row["Name"], row["Mode"], row["Ready"], row["Active"], row["Desired"]) == (
+            "chat",
+            "enforce",
+            "True",
+            "True",
+            "prefill 2, decode 2",
+        )
+        written = changes_of(plane, "told")
+        kinds = {"deployments/scale", "pods", "scaledservices/status", "events"}
+        assert written.keys() <= kinds
+        ticked(set_up, observe=False, most=8)
+        assert changes_of(plane, "told") == written
+
+
+def test_a_service_that_is_only_looked_at_says_what_would_be_and_stays_as_it_is(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    pair = deployment("prefill", 1), deployment("decode", 1)
+    with (
+        plane.client() as client,
+        fleet_of(client, "looked", *pair),
+        resources(client, sized("looked", 2, mode="observe")),
+    ):
+        ticked(files(tmp_path, plane, "looked"), observe=False, most=4)
+        status = status_of(client, "looked")
+        assert (status["current"], status["desired"], status["wouldBe"]) == (
+            "prefill 1, decode 1",
+            "prefill 1, decode 1",
+            "prefill 2, decode 2",
+        )
+        assert conditions_of(status)["Active"] == ("False", "Observing")
+        assert counts(client, "looked") == {"prefill": 1, "decode": 1}
+        assert changes_of(plane, "looked").keys() == {"scaledservices/status"}
+
+
+def test_a_controller_that_only_looks_tells_resources_nothing(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    pair = deployment("prefill", 1), deployment("decode", 1)
+    with (
+        plane.client() as client,
+        fleet_of(client, "untold", *pair),
+        resources(client, sized("untold", 2)),
+    ):
+        reports = ticked(files(tmp_path, plane, "untold"), observe=True, most=4)
+        assert any(report.plan.actions for report in reports)
+        assert status_of(client, "untold") == {}
+        assert changes_of(plane, "untold") == {}
+
+
+def test_one_plan_is_carried_out_once_it_is_approved_and_until_its_approval_ends(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    pair = deployment("prefill", 1), deployment("decode", 1)
+
+    def approve(plan: str, until: str) -> None:
+        change = {"spec": {"approval": {"plan": plan, "until": until}}}
+        client.patch(path("approved", "chat"), json=change, headers=MERGE).raise_for_status()
+
+    with (
+        plane.client() as client,
+        fleet_of(client, "approved", *pair),
+        resources(client, sized("approved", 2, mode="recommend")),
+    ):
+        set_up = files(tmp_path, plane, "approved")
+        ticked(set_up, observe=False, most=4)
+        plan = status_of(client, "approved")["plan"]
+        assert plan
+        assert columns(client, "approved")[0]["Plan"] == plan
+        for other, until in ((plan, "2026-01-01T00:00:00Z"), ("another", "2036-01-01T00:00:00Z")):
+            approve(other, until)
+            ticked(set_up, observe=False, most=3)
+            assert counts(client, "approved") == {"prefill": 1, "decode": 1}
+        approve(plan, "2036-01-01T00:00:00Z")
+        ticked(set_up, observe=False, most=4)
+        assert counts(client, "approved") == {"prefill": 2, "decode": 2}
+        status = status_of(client, "approved")
+        assert status["plan"] == ""
+        assert [one[1] for one in events_of(client, "approved") if "Scaled" in one[1]] == [
+            "ScaledOut"
+        ]
+
+
+def test_whoever_freezes_the_fleet_stops_every_change_until_it_is_thawed(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    pair = deployment("prefill", 1), deployment("decode", 1)
+    lease = "/apis/coordination.k8s.io/v1/namespaces/heteroscale/leases/heteroscale"
+
+    def freeze(word: str | None) -> None:
+        notes = {"metadata": {"annotations": {FREEZE: word}}}
+        client.patch(lease, json=notes, headers=MERGE).raise_for_status()
+
+    with (
+        plane.client() as client,
+        fleet_of(client, "frozen", *pair),
+        resources(client, sized("frozen", 2)),
+    ):
+        set_up = files(tmp_path, plane, "frozen")
+        spec = {"holderIdentity": "", "leaseDurationSeconds": 15}
+        made(client, lease.rpartition("/")[0], {"metadata": {"name": "heteroscale"}, "spec": spec})
+        freeze("true")
+        ticked(set_up, observe=False, most=3)
+        assert conditions_of(status_of(client, "frozen"))["Active"] == ("False", "Frozen")
+        freeze(None)
+        (set_up.state / "freeze").touch()
+        ticked(set_up, observe=False, most=3)
+        assert counts(client, "frozen") == {"prefill": 1, "decode": 1}
+        (set_up.state / "freeze").unlink()
+        ticked(set_up, observe=False, most=3)
+        assert counts(client, "frozen") == {"prefill": 2, "decode": 2}

@@ -28,7 +28,7 @@ _MOST = {"array": ("maxItems", 32), "object": ("maxProperties", 16), "string": (
 #: fewer of these, as what looks at every one of them is costly
 _FEWER = {"roles": 8, "workloads": 8}
 #: longer texts that only the controller writes
-_FREE_TEXTS = frozenset({"reasons", "message"})
+_FREE_TEXTS = frozenset({"message"})
 #: lists whose entries are told apart by these keys; what is written twice there is refused
 _KEYS: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("PolicySection", "proportional"): ("signal", "role"),

@@ -17,6 +17,7 @@ from heteroscale.config.scaled_service_sections import (
     ScaledRoleSection,
     ScaledServiceFile,
     ScaledWorkloadSection,
+    instant_s,
 )
 from heteroscale.config.services import stage_of
 from heteroscale.config.view import Fault, View
@@ -38,11 +39,20 @@ HeldBy: TypeAlias = Mapping[tuple[ScalableKind, str], Held]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """The plan of a service that may be carried out, and until when, epoch seconds."""
+
+    plan: str
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """A service that a resource asks for, and the workloads that are its roles."""
 
     spec: ServiceSpec
     workloads: tuple[WorkloadSection, ...]
+    approval: Approval | None = None
 
 
 def parse_scaled_service(text: str, file: str | None) -> ScaledServiceFile:
@@ -113,7 +123,9 @@ def asked_by(file: ScaledServiceFile, held: HeldBy, interval_s: float) -> Asked:
         pause=file.spec.pause.entity(),
         pin=file.spec.pin,
     )
-    return Asked(spec=spec, workloads=tuple(reading.workloads))
+    given = file.spec.approval
+    approval = Approval(plan=given.plan, until_s=instant_s(given.until)) if given else None
+    return Asked(spec=spec, workloads=tuple(reading.workloads), approval=approval)
 
 
 def _workload_rules(workloads: View) -> Iterator[Fault]:

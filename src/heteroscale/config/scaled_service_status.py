@@ -48,6 +48,13 @@ class RoleStatusSection(StatusSection):
     withdrawn: int = need("instances out of rotation that still run and can come back")
 
 
+class ReasonSection(StatusSection):
+    """Why one step of planning changed, kept or refused something."""
+
+    code: str = need("the reason in one word, as the journal has it")
+    message: Annotated[str, Field(max_length=LONGEST_MESSAGE)] = need("the reason in a sentence")
+
+
 class ScaledServiceStatus(StatusSection):
     """Written by the controller that leads, and only when something has changed."""
 
@@ -58,7 +65,7 @@ class ScaledServiceStatus(StatusSection):
     would_be: str = optional("", "counts by role, were the whole plan carried out")
     roles: tuple[RoleStatusSection, ...] = optional((), "counts of each role with instances")
     reason: str = optional("", "what decided, in one word")
-    reasons: Annotated[tuple[str, ...], Field(max_length=MOST_REASONS)] = optional(
+    reasons: Annotated[tuple[ReasonSection, ...], Field(max_length=MOST_REASONS)] = optional(
         (), "why the counts are to be as they are; figures are those of the last change"
     )
     plan: str = optional("", "names the plan that waits for approval; empty = none does")

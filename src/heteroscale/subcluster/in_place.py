@@ -7,7 +7,6 @@ precondition of its own target, and what it answers is taken into the cache at o
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -29,8 +28,9 @@ from heteroscale.errors import SubclusterUnavailable
 from heteroscale.ports import Clock
 from heteroscale.prescheduler.inventory import take_inventory
 from heteroscale.subcluster.api_server import ApiServer
+from heteroscale.subcluster.in_the_way import in_the_way
 from heteroscale.subcluster.levers import Lever, lever_of
-from heteroscale.subcluster.pods import group_of, instance_of, pod_named, unschedulable
+from heteroscale.subcluster.pods import group_of, instance_of, pod_named
 from heteroscale.subcluster.scalables import (
     SCALABLES,
     KubeObject,
@@ -99,6 +99,9 @@ class InPlaceSubcluster:
         self._shown: Observation | None = None
         self._engines: tuple[tuple[Instance, ...], Mapping[ObjectKey, Instance]] = ((), {})
         self._made: dict[ObjectKey, _Made] = {}
+        #: service → who else sets its counts, and what else stands in its way, when last observed
+        self.contested: Mapping[str, str] = {}
+        self.amiss: Mapping[str, tuple[str, ...]] = {}
         self._node_objects: Mapping[ObjectKey, KubeObject] = {}
         self._inventory: tuple[Node, ...] = ()
 
@@ -175,13 +178,17 @@ class InPlaceSubcluster:
             owned = tuple(self._owned())
             instances = tuple(self._instances(owned))
             hindrances = self._hindrances()
+            self.contested = hindrances.contested
+            self.amiss = in_the_way(hindrances, owned, instances)
             self._shown = Observation(
                 subcluster=self.name,
                 age_s=age_s,
                 instances=instances,
                 group_roles=tuple(self._group_roles()),
                 nodes=self._nodes_now(),
-                notices=tuple(self._notices(hindrances, owned, instances)),
+                notices=tuple(
+                    f"{service}: {text}" for service, texts in self.amiss.items() for text in texts
+                ),
             )
             self._writer.know(instances, hindrances)
         self._shown = replace(self._shown, age_s=age_s)
@@ -320,30 +327,6 @@ class InPlaceSubcluster:
             if found is not None and rolls_out(SCALABLES[workload.kind], found):
                 rolling[workload.service] = f"{name} is replacing its pods"
         return Hindrances(contested=contested, rolling=rolling)
-
-    def _notices(
-        self,
-        hindrances: Hindrances,
-        owned: Iterable[_Owned],
-        instances: Iterable[Instance],
-    ) -> Iterable[str]:
-        plain = (one for one in instances if not one.reversible)
-        for service, other in sorted(hindrances.contested.items()):
-            yield f"{service}: {other}: nothing of it is changed"
-        for service, rollout in sorted(hindrances.rolling.items()):
-            yield f"{service}: {rollout}: nothing of it is scaled in meanwhile"
-        for service, role in sorted({(one.service, one.role) for one in plain}):
-            yield (
-                f"{service}: nothing takes a pod of {role} out of rotation and back: "
-                "soft scale-in is refused, what is scaled in ends plainly"
-            )
-        for workload, pods in owned:
-            stuck = [reason for pod in pods if (reason := unschedulable(pod))]
-            for reason, count in sorted(Counter(stuck).items() if stuck else ()):
-                yield (
-                    f"{workload.service}: {count} of {workload.role} on {workload.accelerator} "
-                    f"find no node: {reason}"
-                )
 
     def _object_of(self, workload: WorkloadSection) -> KubeObject | None:
         watched = self._objects[workload.kind, workload.namespace]

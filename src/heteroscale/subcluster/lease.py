@@ -16,6 +16,9 @@ from heteroscale.ports import Clock
 from heteroscale.subcluster.api_server import ApiServer, NotReached
 from heteroscale.subcluster.scalables import KubeObject
 
+#: on the Lease: whoever writes anything but "false" here stops every change
+FREEZE = "heteroscale.dev/freeze"
+
 _NOT_FOUND, _CONFLICT = 404, 409
 #: of a Lease's duration: what its holder uses of it, and the time between two tries. The rest is
 #: for clocks that run at different speeds and requests that arrive late.
@@ -61,6 +64,8 @@ class Lease:
         self._until_s = -math.inf
         self._held: KubeObject = {}
         self._stop = Event()
+        #: whether a person has frozen the fleet, as far as is known
+        self.frozen = False
         #: who holds it, as far as is known; "" = nobody
         self.holder = ""
         #: why the last try failed; "" = it did not
@@ -120,6 +125,9 @@ class Lease:
         """
         began_s = self._steady_s()
         reply = self._api.get(self._path)
+        if reply.done:
+            notes = (reply.body.get("metadata") or {}).get("annotations") or {}
+            self.frozen = notes.get(FREEZE, "false") != "false"
         if reply.status == _NOT_FOUND:
             reply = self._api.post(self._folder, self._body({}, self.identity), self._deadline_s())
         elif not reply.done:

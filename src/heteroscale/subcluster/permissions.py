@@ -41,8 +41,12 @@ def needed(file: ClusterFile, lease_namespace: str) -> Iterator[Permission]:
                 group=group, resource=resource, namespace=lease_namespace, verbs=verbs, name=name
             )
     for namespace in file.namespaces:
-        verbs = ("list", "watch")
-        yield Permission(group=GROUP, resource=PLURAL, namespace=namespace, verbs=verbs)
+        for group, resource, verbs in (
+            (GROUP, PLURAL, ("list", "watch")),
+            (GROUP, f"{PLURAL}/status", ("patch",)),
+            ("events.k8s.io", "events", ("create", "patch")),
+        ):
+            yield Permission(group=group, resource=resource, namespace=namespace, verbs=verbs)
     for namespace in sorted({one.namespace for one in file.workloads}):
         verbs = ("get", "list", "watch", "patch")
         yield Permission(group="", resource="pods", namespace=namespace, verbs=verbs)
