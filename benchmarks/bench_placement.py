@@ -110,8 +110,9 @@ def main() -> None:
     packed, scattered = (stranded(STRANDED, packed=packed) for packed in (True, False))
     for name, found in (("packed", packed), ("scattered", scattered)):
         print(
-            f"stranded GPUs, {name}: ours {found.ours:,.0f}, exact {found.exact:,.0f}, "
-            f"printed {found.printed:,.0f}, atomic {found.atomic:,.0f}",
+            f"stranded GPUs, {name}: ours {found.ours:,.0f}, exact {found.exact:,.0f} "
+            f"({found.evenly:,.0f} without priorities), printed {found.printed:,.0f}, "
+            f"atomic {found.atomic:,.0f}",
             flush=True,
         )
     print(json.dumps(_summary(timed, steep, flat, bounds, packed, scattered)))
@@ -249,6 +250,7 @@ def _summary(
         "dual_gap_mean": round(statistics.mean(bounds), 5),
         "stranded_packed_to_printed": round(packed.to_printed(), 4),
         "stranded_scattered_to_printed": round(scattered.to_printed(), 4),
+        "stranded_to_atomic": round(max(one.ours / one.atomic for one in regimes), 4),
         "avoidable_to_printed": round(max(one.avoidable(one.printed) for one in regimes), 4),
         "avoidable_to_atomic": round(max(one.avoidable(one.atomic) for one in regimes), 4),
     }

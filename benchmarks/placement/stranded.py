@@ -77,7 +77,14 @@ def _served(problem: Problem, waiting: Sequence[int], pool: Counter[str]) -> flo
                     row[count + place] = -need.options[which].capacity
             rows.append(row)
             limits.append(0.0)
-    for accelerator in sorted(pool):
+    # Also those of which the pool has nothing: without a row of its own there would be any number.
+    accelerators = {
+        option.type
+        for request in problem.requests
+        for need in request.needs
+        for option in need.options
+    }
+    for accelerator in sorted(accelerators):
         row = np.zeros(count + len(columns))
         for place, (of, role, which) in enumerate(columns):
             option = problem.requests[of].needs[role].options[which]

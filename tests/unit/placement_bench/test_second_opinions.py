@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.placement.algorithm4 import place
 from benchmarks.placement.exact import optimum, relaxed_bound
-from benchmarks.placement.quality import promise, scarce_misuse
+from benchmarks.placement.quality import Stranded, promise, scarce_misuse
 from benchmarks.placement.small_fleets import small_fleet
 from benchmarks.placement.stranded import free_gpus, stranded_gpus, surplus_gpus
 from heteroscale.entities.placement import Scarcity
@@ -58,6 +58,21 @@ def test_a_node_of_its_own_under_each_switch_is_stranded_for_a_step_of_two() -> 
     # Two nodes are free, one under each switch: side by side they would hold the second step.
     assert free_gpus(problem, plan) == {"H20": 16}
     assert stranded_gpus(problem, plan) == pytest.approx(16.0)
+
+
+def test_nothing_is_stranded_where_no_gpu_is_left() -> None:
+    problem = two_switches()
+    more = replace(
+        problem.requests[0],
+        steps=3,
+        needs=tuple(replace(need, units=3) for need in problem.requests[0].needs),
+    )
+    even = replace(
+        problem, requests=(more,), cells=tuple(replace(cell, whole=(2,)) for cell in problem.cells)
+    )
+    plan = solve(even)
+    assert free_gpus(even, plan) == {"H20": 0}
+    assert stranded_gpus(even, plan) == 0.0
 
 
 def test_a_decode_without_a_prefill_is_surplus() -> None:
@@ -113,6 +128,14 @@ def test_a_switch_of_the_scarcest_class_is_misused_while_the_middle_has_room() -
     plan = Placed(request=0, domain=("main", "c"), home=None, steps=1, blocks=step(1, 0, 1))
     assert scarce_misuse(fleet, (plan,)) == (16, 16)
     assert scarce_misuse(fleet, solve(fleet)) == (0, 32)
+
+
+def test_what_is_avoidable_is_counted_from_whoever_strands_least() -> None:
+    found = Stranded(ours=30.0, exact=20.0, evenly=10.0, printed=110.0, atomic=60.0)
+    assert (found.to_printed(), found.avoidable(found.printed)) == (30 / 110, 0.2)
+    assert found.avoidable(found.atomic) == pytest.approx(0.4)
+    same = replace(found, ours=10.0, atomic=10.0)
+    assert same.avoidable(same.atomic) == 0.0
 
 
 def test_only_a_request_whose_priority_nobody_shares_is_promised_its_steps() -> None:
