@@ -33,13 +33,12 @@ from heteroscale.config.label_presets import LABEL_PRESETS
 from heteroscale.entities.placement import PlacementPlan, PlacementRequest
 from heteroscale.entities.snapshot import ServiceSnapshot
 from heteroscale.entities.topology import Inventory
-from heteroscale.prescheduler import together
 from heteroscale.prescheduler.inventory import take_inventory
 from heteroscale.prescheduler.objective import faults
 from heteroscale.prescheduler.place import place
 from heteroscale.prescheduler.problem import Placed, Problem
 from heteroscale.prescheduler.repair import GREEDY, Budget
-from heteroscale.prescheduler.solve import solve
+from heteroscale.prescheduler.solve import Solver, solve
 from heteroscale.prescheduler.topology import build_tree
 from heteroscale.workload.fleet_hardware import GPUS_PER_NODE, FleetShape, Load
 from heteroscale.workload.fleets import SyntheticFleet, synthetic_fleet
@@ -145,28 +144,25 @@ def _snapshot(fleet: SyntheticFleet, service: str) -> ServiceSnapshot:
     )
 
 
-def _cycle(fleet: SyntheticFleet, requests: Sequence[PlacementRequest]) -> PlacementPlan:
+def _cycle(
+    fleet: SyntheticFleet, requests: Sequence[PlacementRequest], solver: Solver
+) -> PlacementPlan:
     """Run what a tick runs once decisions are made."""
     nodes, _ = take_inventory(fleet.records, SWITCHES)
     inventory = Inventory(generation="", nodes=nodes)
-    return place(requests, inventory, build_tree(inventory, SWITCHES.levels), fleet.instances)
+    tree = build_tree(inventory, SWITCHES.levels)
+    return place(requests, inventory, tree, fleet.instances, solver=solver)
 
 
-@contextmanager
-def _solving(budget: Budget | None) -> Iterator[Solved]:
-    """Let cycles solve with a budget, and keep what they were asked."""
-    kept: Solved = []
+def _solving(budget: Budget | None, kept: Solved) -> Solver:
+    """Return a solver with a budget that keeps what it was asked."""
 
-    def solved(problem: Problem, _: Budget | None = None) -> tuple[Placed, ...]:
+    def solved(problem: Problem) -> tuple[Placed, ...]:
         solution = solve(problem, budget)
         kept.append((problem, solution))
         return solution
 
-    together.solve = solved  # type: ignore[attr-defined, assignment]
-    try:
-        yield kept
-    finally:
-        together.solve = solve  # type: ignore[attr-defined]
+    return solved
 
 
 @contextmanager
@@ -188,9 +184,11 @@ def _timed(gpus: int, services: int, cycles: int) -> Timed:
         fleet = _fleet(gpus, services, seed)
         requests = _requests(fleet)
         for repaired in (False, True):
-            with _solving(None if repaired else GREEDY) as solved, _uncollected():
+            solved: Solved = []
+            solver = _solving(None if repaired else GREEDY, solved)
+            with _uncollected():
                 begin_s = time.process_time()
-                _cycle(fleet, requests)
+                _cycle(fleet, requests, solver)
                 times[repaired].append(time.process_time() - begin_s)
         for problem, solution in solved:
             wrong += faults(problem, solution)
@@ -211,8 +209,8 @@ def _timed(gpus: int, services: int, cycles: int) -> Timed:
 
 def _half_size_gap(seed: int) -> float:
     fleet = _fleet(*SIZES[0], seed)
-    with _solving(None) as solved:
-        _cycle(fleet, _requests(fleet))
+    solved: Solved = []
+    _cycle(fleet, _requests(fleet), _solving(None, solved))
     return statistics.mean(dual_gap(problem) for problem, _ in solved)
 
 

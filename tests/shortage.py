@@ -10,6 +10,7 @@ from heteroscale.entities.policy import GuardSpec
 from heteroscale.entities.service import ServiceSpec
 from heteroscale.entities.snapshot import SUPPLY_STATES, InstanceState
 from heteroscale.planner import plan
+from heteroscale.prescheduler.solve import Solver, solve
 from tests.builders import build_readings, build_role, build_service
 from tests.ticking import LIFECYCLE, Run
 from tests.world import build_inventory
@@ -46,6 +47,7 @@ class Shortage(Run):
     def __init__(self, *specs: ServiceSpec, loads: Mapping[str, int], nodes: int) -> None:
         """Put every service in place with one instance of each role per 1,000 tokens/s."""
         super().__init__(*specs, replicas=0, nodes=nodes)
+        self.solver: Solver = solve
         self.loads = dict(loads)
         for spec in specs:
             self.world.settle(spec, dict.fromkeys(ROLES, loads[spec.name]), self.now_s - 600.0)
@@ -55,7 +57,7 @@ class Shortage(Run):
         self.world.pass_time(self.now_s)
         every = {name: build_readings(1000.0 * units) for name, units in self.loads.items()}
         snapshot = self.world.snapshot(self.now_s, every)
-        self.plan, self.state = plan(self.state, snapshot, self.fleet)
+        self.plan, self.state = plan(self.state, snapshot, self.fleet, self.solver)
         return self.plan
 
     def lose(self, nodes: int) -> None:

@@ -5,12 +5,14 @@
 3. equal input gives equal output; repair never lowers the worth, but to leave scarce subgroups
 4. one request alone: one more free node never places less
 5. the request of strictly highest priority keeps its steps when one more node is free
+6. a solver that remembers answers as one that does not, whatever was posed before
 6. sums over a domain tell as much of what fits it as trying does, and no trial leaves a trace
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +22,7 @@ from heteroscale.entities.service import AcceleratorOption
 from heteroscale.prescheduler.form import MANNERS, Manner, Told
 from heteroscale.prescheduler.objective import faults, worth
 from heteroscale.prescheduler.problem import Cell, Need, Placed, Problem, Request
+from heteroscale.prescheduler.remembering import Remembering
 from heteroscale.prescheduler.repair import GREEDY, Budget
 from heteroscale.prescheduler.search import fill
 from heteroscale.prescheduler.solve import solve
@@ -178,3 +181,20 @@ def test_6_sums_tell_as_much_as_trying(
                 )
                 assert told == seen
         assert fitting.bounds(form, depth).tolist() == bounds
+
+
+@SLOW
+@given(
+    few=st.lists(problems(), min_size=1, max_size=3),
+    posed=st.lists(st.tuples(st.integers(0, 2), st.booleans()), max_size=6),
+)
+def test_6_what_is_remembered_is_what_would_be_answered(
+    few: list[Problem], posed: list[tuple[int, bool]]
+) -> None:
+    solver = partial(solve, budget=FEW)
+    remembering = Remembering(solver)
+    for which, richer in posed:
+        problem = few[which % len(few)]
+        if richer and problem.cells:
+            problem = with_one_more(problem, which % len(problem.cells))
+        assert remembering(problem) == solver(problem)

@@ -8,6 +8,9 @@ from itertools import pairwise
 from heteroscale.entities.action import Effect
 from heteroscale.entities.reasons import describe
 from heteroscale.entities.service import Pause
+from heteroscale.prescheduler.problem import Placed, Problem
+from heteroscale.prescheduler.remembering import Remembering
+from heteroscale.prescheduler.solve import solve
 from tests.shortage import Shortage, build_tier
 
 GOLD = build_tier("gold", 80, essential=6)
@@ -99,3 +102,26 @@ def test_a_limit_that_the_operator_takes_back_is_lifted_at_once() -> None:
     run.tick()
     assert told(run, "bronze", "way_ended")
     assert run.state.services["bronze"].given_way is None
+
+
+def test_what_a_lasting_shortage_poses_again_is_not_solved_again() -> None:
+    gold = replace(GOLD, essential=dict.fromkeys(("prefill", "decode"), 13))
+    plans, posed = [], []
+    for remember in (False, True):
+        run = Shortage(gold, SILVER, BRONZE, loads={**LOADS, "gold": 13}, nodes=50)
+        solved: list[Problem] = []
+
+        def counted(problem: Problem, solved: list[Problem] = solved) -> tuple[Placed, ...]:
+            solved.append(problem)
+            return solve(problem)
+
+        run.solver = Remembering(counted) if remember else counted
+        run.pass_ticks(3)
+        run.lose(30)
+        run.pass_ticks(40)
+        before = len(solved)
+        plans.append([run.tick() for _ in range(5)])
+        posed.append(len(solved) - before)
+    assert plans[0] == plans[1]
+    assert told(run, "gold", "way_none")
+    assert (posed[0] > 0, posed[1]) == (True, 0)

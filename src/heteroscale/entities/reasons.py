@@ -68,6 +68,7 @@ class ReasonCode(StrEnum):
     WAY_MADE = "way_made"
     WAY_COMING = "way_coming"
     WAY_QUEUED = "way_queued"
+    WAY_LATER = "way_later"
     WAY_NONE = "way_none"
     # relocation
     RELOCATES = "relocates"
@@ -191,6 +192,8 @@ TEXTS: dict[ReasonCode, str] = {
     " room is being made for them",
     ReasonCode.WAY_QUEUED: "{missing} of its {essential} essential units of {role} are lacking:"
     " too many that are placed before it wait for the same accelerators",
+    ReasonCode.WAY_LATER: "{missing} of its {essential} essential units of {role} are lacking:"
+    " whether anybody could give way is looked into once fewer before it lack something",
     ReasonCode.WAY_NONE: "{missing} of its {essential} essential units of {role} are lacking, and"
     " no service of lower priority that may give way would make room for them",
     ReasonCode.RELOCATES: "group {group} is to leave a {scarcity} subgroup to others: {new} is"

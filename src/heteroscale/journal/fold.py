@@ -13,39 +13,44 @@ from heteroscale.entities.snapshot import Snapshot
 from heteroscale.entities.state import FleetState
 from heteroscale.journal.handback import given_back
 from heteroscale.planner import begin, plan
+from heteroscale.prescheduler.solve import Solver, solve
 
 
 def planned(
-    state: FleetState, snapshot: Snapshot, fleet: FleetSpec, excluded: Collection[str] = ()
+    state: FleetState,
+    snapshot: Snapshot,
+    fleet: FleetSpec,
+    excluded: Collection[str] = (),
+    solver: Solver = solve,
 ) -> tuple[Plan, FleetState]:
     """Return the plan without the excluded services, and the state with theirs untouched."""
     if not excluded:
-        return given_back(*plan(state, snapshot, fleet), snapshot, fleet)
+        return given_back(*plan(state, snapshot, fleet, solver), snapshot, fleet)
     if len(excluded) == len(fleet.services):
         return _idle(snapshot), state
     rest = replace(
         fleet, services=tuple(spec for spec in fleet.services if spec.name not in excluded)
     )
-    made, after = plan(state, snapshot, rest)
+    made, after = plan(state, snapshot, rest, solver)
     kept = {name: state.services[name] for name in sorted(excluded) if name in state.services}
     after = replace(after, services={**after.services, **kept})
     return given_back(made, after, snapshot, fleet, excluded)
 
 
 def planned_around_faults(
-    state: FleetState, snapshot: Snapshot, fleet: FleetSpec
+    state: FleetState, snapshot: Snapshot, fleet: FleetSpec, solver: Solver = solve
 ) -> tuple[Plan, FleetState, dict[str, str]]:
     """Return the plan, the state, and service → error where planning raises.
 
     Whatever is raised is a bug of ours; the other services are planned all the same.
     """
     try:
-        return *planned(state, snapshot, fleet), {}
+        return *planned(state, snapshot, fleet, solver=solver), {}
     except Exception as error:  # noqa: BLE001 - one failing service must not stop the rest
         everything = f"{type(error).__name__}: {error}"
     excluded = _faulty(state, snapshot, fleet)
     try:
-        return *planned(state, snapshot, fleet, excluded), excluded
+        return *planned(state, snapshot, fleet, excluded, solver), excluded
     except Exception:  # noqa: BLE001 - none fails alone, all fail together: none may act
         excluded = {spec.name: excluded.get(spec.name, everything) for spec in fleet.services}
         return _idle(snapshot), state, excluded

@@ -24,6 +24,7 @@ from heteroscale.journal.record import Evidence
 from heteroscale.journal.recorder import Recorder
 from heteroscale.loop.observe import Observer
 from heteroscale.ports import Clock, MetricsSource, Store, Subcluster
+from heteroscale.prescheduler.remembering import Remembering
 
 #: the store is also written this often when nothing is sent
 CHECKPOINT_S = 60.0
@@ -75,6 +76,7 @@ class ControlLoop:
         self._journal = journal
         self._observer = Observer(tuple(self._subclusters.values()))
         self._state = settled_state(store.load())
+        self._solver = Remembering()
         self._outcomes: tuple[Outcome, ...] = ()
         #: (service, digest of the only actions that may be sent), from whichever thread
         self._approved: deque[tuple[str, str]] = deque()
@@ -119,7 +121,7 @@ class ControlLoop:
         now_s = float(self._clock.now_s())
         snapshot = self._snapshot(now_s, notices)
         state = self._journal.checkpoint(self._state) if self._journal else self._state
-        plan, after, excluded = planned_around_faults(state, snapshot, self._fleet)
+        plan, after, excluded = planned_around_faults(state, snapshot, self._fleet, self._solver)
         sent, after = self._begin(plan, after, now_s, notices)
         evidence = Evidence(
             fleet=self._fleet,

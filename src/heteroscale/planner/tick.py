@@ -31,14 +31,18 @@ from heteroscale.policy.giving_way import after_lacks, limited
 from heteroscale.policy.sized import Sized
 from heteroscale.prescheduler.cycle import closed_groups, place_all
 from heteroscale.prescheduler.make_way import Cycle, Giver, lacks_of, make_way
+from heteroscale.prescheduler.solve import Solver, solve
 
 _NEW = ServiceState()
 
 
-def plan(state: FleetState, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Plan, FleetState]:
+def plan(
+    state: FleetState, snapshot: Snapshot, fleet: FleetSpec, solver: Solver = solve
+) -> tuple[Plan, FleetState]:
     """Return what every service should have, the changes that lead there, and the memory after it.
 
     A service that is absent from the snapshot is unknown: it is not planned and keeps its memory.
+    One `solver` may be faster than another, never of another answer.
 
     1. settle the outcomes of what was sent before
     2. adopt counts that someone else changed, see how far relocations are
@@ -79,7 +83,7 @@ def plan(state: FleetState, snapshot: Snapshot, fleet: FleetSpec) -> tuple[Plan,
     # 6. place
     for case in cases:
         ask(case, snapshot, fleet)
-    placement, cycle = _place(cases, snapshot, fleet)
+    placement, cycle = _place(cases, snapshot, fleet, solver)
     placement, from_s = relocate(cases, cycle, placement, left, state.relocate_from_s)
     # 7. lifecycle, 8. actions
     for case in cases:
@@ -120,7 +124,7 @@ def begin(state: FleetState, sent: Sequence[Action], now_s: float, fleet: FleetS
 
 
 def _place(
-    cases: Sequence[Case], snapshot: Snapshot, fleet: FleetSpec
+    cases: Sequence[Case], snapshot: Snapshot, fleet: FleetSpec, solver: Solver
 ) -> tuple[PlacementPlan, Cycle]:
     """Place every wish and hand each service its part of the answer."""
     requests = [
@@ -136,7 +140,7 @@ def _place(
         for case in cases
         if case.wish.add or case.wish.remove
     ]
-    placement = place_all(requests, snapshot, fleet.levels, fleet.prices)
+    placement = place_all(requests, snapshot, fleet.levels, fleet.prices, solver)
     by_name = {case.spec.name: case for case in cases}
     for grant in placement.grants:
         by_name[grant.service].grants.append(grant)
@@ -150,6 +154,7 @@ def _place(
         wanted={case.spec.name: case.decision.capacity for case in cases},
         snapshot=snapshot,
         fleet=fleet,
+        solver=solver,
     )
     return placement, cycle
 

@@ -8,6 +8,7 @@ from heteroscale.entities.placement import PlacementPlan, PlacementRequest
 from heteroscale.entities.snapshot import ServiceSnapshot, Snapshot
 from heteroscale.entities.topology import Inventory
 from heteroscale.prescheduler.place import NOT_STATED, place
+from heteroscale.prescheduler.solve import Solver, solve
 from heteroscale.prescheduler.topology import build_tree
 
 #: Nobody asked for anything.
@@ -19,6 +20,7 @@ def place_all(
     snapshot: Snapshot,
     levels: Sequence[str],
     prices: Mapping[str, float] = NOT_STATED,
+    solver: Solver = solve,
 ) -> PlacementPlan:
     """Return the placement of a tick's requests.
 
@@ -35,7 +37,7 @@ def place_all(
         instances = [
             one for name in sorted(snapshot.services) for one in snapshot.services[name].instances
         ]
-    return place(requests, inventory, tree, instances, prices)
+    return place(requests, inventory, tree, instances, prices, solver)
 
 
 def closed_groups(

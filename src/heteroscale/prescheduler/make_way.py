@@ -28,12 +28,16 @@ from heteroscale.entities.service import UNIT_SLACK, FleetSpec, Mode, RolePath, 
 from heteroscale.entities.snapshot import SUPPLY_STATES, InstanceState, ServiceSnapshot, Snapshot
 from heteroscale.entities.state import GivenWay
 from heteroscale.prescheduler.cycle import closed_groups, place_all
+from heteroscale.prescheduler.solve import Solver, solve
 
 #: Behind more services that wait for the same accelerators nothing is tried: a trial costs what
 #: placing all of them does, and what is freed would be theirs first.
 AHEAD_MAX = 3
 #: So many givers of one are looked at again, whether they could be spared.
 SPARED_MAX = 4
+#: Once the cycle was asked so often in a tick, nobody else's lack is looked into: asking once more
+#: costs what placing those that wait does, and a tick must end.
+ASKED_MAX = 24
 _COUNTED = SUPPLY_STATES | {InstanceState.PENDING}
 
 
@@ -71,13 +75,14 @@ class Cycle:
     wanted: Mapping[str, Mapping[RolePath, int]]
     snapshot: Snapshot
     fleet: FleetSpec
+    solver: Solver = solve
 
     def place(
         self, requests: Sequence[PlacementRequest], services: Mapping[str, ServiceSnapshot]
     ) -> PlacementPlan:
         """Return the cycle's answer to other requests, or with other instances there."""
         snapshot = replace(self.snapshot, services=services)
-        return place_all(requests, snapshot, self.fleet.levels, self.fleet.prices)
+        return place_all(requests, snapshot, self.fleet.levels, self.fleet.prices, self.solver)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +138,11 @@ def make_way(lacks: Sequence[Lack], givers: Sequence[Giver], cycle: Cycle) -> Wa
     """
     concessions: dict[str, Concession] = {}
     reasons: dict[str, tuple[Reason, ...]] = {}
+    asked = 0
     for lack in lacks:
+        if asked >= ASKED_MAX:
+            reasons[lack.spec.name] = _told(lack, ReasonCode.WAY_LATER)
+            continue
         waiting = _waiting(lack, cycle)
         if len(waiting) > AHEAD_MAX + 1:
             reasons[lack.spec.name] = _told(lack, ReasonCode.WAY_QUEUED)
@@ -147,6 +156,7 @@ def make_way(lacks: Sequence[Lack], givers: Sequence[Giver], cycle: Cycle) -> Wa
         reasons[lack.spec.name] = _explained(
             lack, [step.giver.spec for step in kept.values()], trial
         )
+        asked += trial.asked
     return WayMade(concessions=concessions, reasons=reasons)
 
 
@@ -205,6 +215,11 @@ class _Trial:
         self._lack, self._givers = lack, givers
         self._requests, self._cycle = requests, cycle
         self._known: dict[frozenset[str], int] = {}
+
+    @property
+    def asked(self) -> int:
+        """Return how often the cycle was asked."""
+        return len(self._known)
 
     def lacking(self, steps: Sequence[_Step]) -> int:
         """Return the essential units that would still find no place."""

@@ -33,6 +33,7 @@ from heteroscale.prescheduler.growth import Growth, completable, granted, grow, 
 from heteroscale.prescheduler.ledger import Ledger, Shapes
 from heteroscale.prescheduler.objective import size_of
 from heteroscale.prescheduler.pose import can_be_posed, in_ratio
+from heteroscale.prescheduler.solve import Solver, solve
 from heteroscale.prescheduler.together import place_together
 from heteroscale.prescheduler.topology import cell_depth, subgroups
 from heteroscale.prescheduler.victims import victims
@@ -47,6 +48,7 @@ def place(
     tree: TopologyTree,
     instances: Sequence[Instance],
     prices: Mapping[str, float] = NOT_STATED,
+    solver: Solver = solve,
 ) -> PlacementPlan:
     """Return where the requested capacity goes, what leaves, and what fits nowhere.
 
@@ -54,6 +56,7 @@ def place(
         inventory: nodes that may be used in this cycle, in any order.
         instances: of every service, also of those that ask for nothing: they hold GPUs.
         prices: accelerator → price of a GPU for an hour; absent = not stated.
+        solver: of what is placed in whole steps.
     """
     # 1. order
     ordered = sorted(requests, key=_request_order)
@@ -72,7 +75,7 @@ def place(
     if growing:
         ledger = Ledger.of(inventory, tree, instances, _shapes(ordered))
         for batch in _batches([_growth(request, tree.levels) for request in growing], ledger):
-            _place_batch(batch, ledger, tree.levels, prices, no_fits)
+            _place_batch(batch, ledger, tree.levels, prices, solver, no_fits)
             for growth in batch:
                 grants += granted(growth, prices)
     return PlacementPlan(
@@ -160,6 +163,7 @@ def _place_batch(
     ledger: Ledger,
     levels: Sequence[str],
     prices: Mapping[str, float],
+    solver: Solver,
     no_fits: list[NoFit],
 ) -> None:
     """Place what the services of a batch ask for, and append what fits nowhere."""
@@ -170,7 +174,7 @@ def _place_batch(
             if not can_be_posed(growth, ledger):
                 _place_rest(growth, ledger)
     # 4. together
-    exhausted = place_together(batch, ledger, levels, prices)
+    exhausted = place_together(batch, ledger, levels, prices, solver)
     # 5. what is left
     may_open = [
         done or _place_rest(growth, ledger) for growth, done in zip(batch, exhausted, strict=True)

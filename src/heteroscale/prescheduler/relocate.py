@@ -92,7 +92,7 @@ def departures(
         moving = list(smallest.values())[:TRIED_MAX]
         elsewhere = replace(cycle.snapshot, inventory=ground.calmer(scarcity))
         requests = elsewhere_of(moving, specs, elsewhere)
-        plan = place_all(requests, elsewhere, cycle.fleet.levels, cycle.fleet.prices)
+        plan = place_all(requests, elsewhere, cycle.fleet.levels, cycle.fleet.prices, cycle.solver)
         unplaced = {no_fit.service for no_fit in plan.no_fits}
         fitting = [
             _departure(one, plan.grants, specs) for one in moving if one.service not in unplaced

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from heteroscale.prescheduler.dice import Dice, seed_of
 from heteroscale.prescheduler.problem import Placed, Problem
@@ -10,6 +10,9 @@ from heteroscale.prescheduler.repair import GREEDY, Budget, protected, repair
 from heteroscale.prescheduler.search import best, fill
 from heteroscale.prescheduler.shadow import Lead, Market
 from heteroscale.prescheduler.standing import Standing
+
+#: answers a problem, the same for equal input
+Solver = Callable[[Problem], tuple[Placed, ...]]
 
 
 def solve(problem: Problem, budget: Budget | None = None) -> tuple[Placed, ...]:

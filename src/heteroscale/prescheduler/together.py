@@ -13,7 +13,7 @@ from heteroscale.prescheduler.objective import size_of
 from heteroscale.prescheduler.pose import can_be_posed, in_ratio, pose
 from heteroscale.prescheduler.problem import Block, Need, Placed, Request
 from heteroscale.prescheduler.seats import seat
-from heteroscale.prescheduler.solve import solve
+from heteroscale.prescheduler.solve import Solver
 
 
 @dataclass(slots=True)
@@ -34,6 +34,7 @@ def place_together(
     ledger: Ledger,
     levels: Sequence[str],
     prices: Mapping[str, float],
+    solver: Solver,
 ) -> list[bool]:
     """Place what keeps its service's ratio; return per service whether more of it fits nowhere.
 
@@ -49,7 +50,7 @@ def place_together(
         return [False] * len(growths)
     problem, ground = pose(asked, ledger, levels, prices)
     own: list[list[Placed]] = [[] for _ in asked]
-    for placed in solve(problem):
+    for placed in solver(problem):
         own[placed.request].append(placed)
     wanted: dict[int, list[tuple[int, AcceleratorOption, int]]] = {}
     owners: list[list[Seat]] = []

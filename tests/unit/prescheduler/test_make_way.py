@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from heteroscale.entities.placement import Concession, Lack, NoFit, PlacementRequest
-from heteroscale.entities.reasons import describe
-from heteroscale.entities.service import FleetSpec, Mode, ServiceSpec
+from heteroscale.entities.reasons import ReasonCode, describe
+from heteroscale.entities.service import AcceleratorOption, FleetSpec, Mode, ServiceSpec
 from heteroscale.entities.snapshot import Instance, InstanceState, ServiceSnapshot, Snapshot
-from heteroscale.prescheduler.make_way import Cycle, Giver, WayMade, lacks_of, make_way
-from tests.builders import build_instances, build_role, build_snapshot
+from heteroscale.prescheduler.make_way import ASKED_MAX, Cycle, Giver, WayMade, lacks_of, make_way
+from tests.builders import H20, build_instances, build_role, build_snapshot
 from tests.shortage import build_tier
 from tests.world import build_inventory, build_nodes
 
@@ -265,3 +265,24 @@ def test_behind_too_many_that_wait_for_the_same_nothing_is_tried() -> None:
         " wait for the same accelerators"
         for role in ("decode", "prefill")
     ]
+
+
+def test_after_so_many_trials_those_of_lower_priority_wait_for_another_tick() -> None:
+    lacking = []
+    for number in range(13):
+        option = AcceleratorOption(type=f"T{number:02d}", gpus=8)
+        roles = [build_role(role, accelerators=[option]) for role in ("prefill", "decode")]
+        tier = build_tier(f"s{number:02d}", 90, essential=1)
+        lacking.append(replace(tier, group=replace(tier.group, roles=tuple(roles))))
+    # It could run on any of these accelerators, and runs on none: what it gives up helps nobody.
+    options = [one.group.leaves()[0].accelerators[0] for one in lacking]
+    every = [build_role(role, accelerators=[H20, *options]) for role in ("prefill", "decode")]
+    batch = replace(BATCH, group=replace(BATCH.group, roles=tuple(every)))
+    cycle = fleet(4, {"batch": seat(BATCH, 2, first=0)}, *((one, 1) for one in lacking))
+    made = make_way([lack(one, 1) for one in lacking], [giver(batch, cycle)], cycle)
+    codes = [{reason.code for reason in made.reasons[one.name]} for one in lacking]
+    assert codes == [{ReasonCode.WAY_NONE}] * (ASKED_MAX // 2) + [{ReasonCode.WAY_LATER}]
+    assert describe(made.reasons["s12"][0]) == (
+        "1 of its 1 essential units of decode are lacking: whether anybody could give way is looked"
+        " into once fewer before it lack something"
+    )
