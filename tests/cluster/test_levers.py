@@ -13,7 +13,7 @@ import pytest
 
 from heteroscale.adapters.wall_clock import WallClock
 from heteroscale.config.cluster_sections import ScalableKind
-from heteroscale.entities.action import OutcomeKind, Rotation, RotationAction
+from heteroscale.entities.action import Outcome, OutcomeKind, Rotation, RotationAction
 from heteroscale.entities.snapshot import Instance, InstanceState
 from heteroscale.subcluster.in_place import InPlaceSubcluster
 from heteroscale.subcluster.levers import GATE
@@ -79,7 +79,7 @@ def name_of(one: Instance) -> str:
     return one.uid.partition("/")[2].partition("@")[0]
 
 
-def moved(subcluster: InPlaceSubcluster, one: Instance, to: Rotation) -> OutcomeKind:
+def moved(subcluster: InPlaceSubcluster, one: Instance, to: Rotation) -> Outcome:
     action = RotationAction(
         id=f"to-{to.value}-{one.version}",
         service="chat",
@@ -88,7 +88,7 @@ def moved(subcluster: InPlaceSubcluster, one: Instance, to: Rotation) -> Outcome
         to=to,
         version=one.version,
     )
-    return subcluster.apply((action,), WallClock().now_s() + 10.0)[0].kind
+    return subcluster.apply((action,), WallClock().now_s() + 10.0)[0]
 
 
 def states(subcluster: InPlaceSubcluster) -> list[InstanceState]:
@@ -124,14 +124,14 @@ def test_a_pod_leaves_the_router_keeps_running_and_the_same_one_comes_back(
             until(lambda: states(subcluster) == [HELD, HELD], "newcomers wait at the gate")
             assert routed(client, namespace) == set()
             for one in settled(subcluster, "decode"):
-                assert moved(subcluster, one, Rotation.READY) is OutcomeKind.APPLIED
+                assert moved(subcluster, one, Rotation.READY).kind is OutcomeKind.APPLIED
         until(lambda: states(subcluster) == [READY, READY], "both are in rotation")
         first, second = settled(subcluster, "decode")
         assert (first.reversible, second.reversible) == (True, True)
         both = {name_of(first), name_of(second)}
         until(lambda: routed(client, namespace) == both, "the router sees both")
 
-        assert moved(subcluster, second, Rotation.WITHDRAWN) is OutcomeKind.APPLIED
+        assert moved(subcluster, second, Rotation.WITHDRAWN).kind is OutcomeKind.APPLIED
         until(lambda: states(subcluster) == [READY, WITHDRAWN], "one is withdrawn")
         until(lambda: routed(client, namespace) == {name_of(first)}, "the router sees one")
         path = f"/api/v1/namespaces/{namespace}/pods/{name_of(second)}"
@@ -140,7 +140,7 @@ def test_a_pod_leaves_the_router_keeps_running_and_the_same_one_comes_back(
         assert before["metadata"]["ownerReferences"]
 
         withdrawn = settled(subcluster, "decode")[1]
-        assert moved(subcluster, withdrawn, Rotation.READY) is OutcomeKind.APPLIED
+        assert moved(subcluster, withdrawn, Rotation.READY).kind is OutcomeKind.APPLIED
         until(lambda: states(subcluster) == [READY, READY], "it is back")
         until(lambda: routed(client, namespace) == both, "the router sees both again")
         after = client.get(path).json()
@@ -159,7 +159,7 @@ def test_a_decision_that_was_written_and_not_carried_out_is_none(plane: ControlP
     ):
         until(lambda: states(subcluster) == [HELD, HELD], "newcomers wait at the gate")
         first, _ = settled(subcluster, "decode")
-        assert moved(subcluster, first, Rotation.READY) is OutcomeKind.APPLIED
+        assert moved(subcluster, first, Rotation.READY).kind is OutcomeKind.APPLIED
         until(lambda: states(subcluster) == [READY, HELD], "one is in rotation")
         note = {"metadata": {"annotations": {ROTATION: "withdrawn"}}}
         path = f"/api/v1/namespaces/{namespace}/pods/{name_of(first)}"
@@ -171,7 +171,7 @@ def test_a_decision_that_was_written_and_not_carried_out_is_none(plane: ControlP
         )
         again = settled(subcluster, "decode")[0]
         assert again.state is READY
-        assert moved(subcluster, again, Rotation.WITHDRAWN) is OutcomeKind.APPLIED
+        assert moved(subcluster, again, Rotation.WITHDRAWN).kind is OutcomeKind.APPLIED
         until(lambda: states(subcluster) == [WITHDRAWN, HELD], "now it is withdrawn")
 
 
@@ -186,6 +186,6 @@ def test_where_nothing_brings_a_pod_back_it_is_not_taken_out_either(plane: Contr
         until(lambda: states(subcluster) == [READY, READY], "both are in rotation")
         first, second = settled(subcluster, "decode")
         assert (first.reversible, second.reversible) == (False, False)
-        assert moved(subcluster, second, Rotation.WITHDRAWN) is OutcomeKind.REFUSED
+        assert moved(subcluster, second, Rotation.WITHDRAWN).kind is OutcomeKind.REFUSED
         (notice,) = subcluster.observe().notices
         assert notice.startswith("chat: nothing takes a pod of decode out of rotation and back")

@@ -20,6 +20,7 @@ from heteroscale.config.cluster_sections import (
     WorkloadSection,
 )
 from heteroscale.config.scaled_service_sections import PLURAL
+from heteroscale.entities.action import Rotation
 from heteroscale.errors import SubclusterUnavailable
 from heteroscale.subcluster.api_server import ApiServer
 from heteroscale.subcluster.config_map_store import ConfigMapStore
@@ -36,9 +37,10 @@ from tests.cluster.test_custom_resource import install
 from tests.cluster.test_doctor import checked
 from tests.cluster.test_hindrances import applied, withdrawal
 from tests.cluster.test_in_place import scale
-from tests.cluster.worlds import ROUTE, deployment, fleet_of
+from tests.cluster.test_levers import decode_of, moved, states
+from tests.cluster.worlds import ROUTE, deployment, fleet_of, in_place, settled, workload
 
-SPACE = "roles"
+SPACE, GATED = "roles", "roles-gated"
 #: of the Lease and the memory beside it
 OWN = "heteroscale"
 KINDS = {SCALABLES[kind].plural: kind for kind in ScalableKind}
@@ -176,6 +178,20 @@ def not_moved(plane: ControlPlane, fault: str) -> None:
         assert (outcome.kind, fault in outcome.detail) == ("refused", True), outcome
 
 
+def not_opened(plane: ControlPlane, client: httpx.Client, fault: str) -> None:
+    """A pod whose readiness gate cannot be opened stays out of rotation."""
+    decode = workload(GATED, "decode", ScalableKind.DEPLOYMENT, "decode")
+    with (
+        fleet_of(client, GATED, decode_of({}, gate=True)),
+        in_place(plane, decode, label=None) as subcluster,
+    ):
+        until(lambda: set(states(subcluster)) == {"held"}, "newcomers wait at the gate")
+        one, *_ = settled(subcluster, "decode")
+        outcome = moved(subcluster, one, Rotation.READY)
+        assert (outcome.kind, fault in outcome.detail) == ("refused", True), outcome
+        assert set(states(subcluster)) == {"held"}
+
+
 def not_led(plane: ControlPlane, client: httpx.Client, verb: str, fault: str) -> None:
     """Who cannot have the Lease says why, and does not lead."""
     path = f"/apis/coordination.k8s.io/v1/namespaces/{OWN}/leases"
@@ -229,6 +245,8 @@ def flow(roles: Roles, resource: str, verb: str) -> Callable[[], None] | None:
         if resource == PLURAL:
             return lambda: never_asked(roles.plane, said)
         return lambda: never_seen(roles.plane, kind, said)
+    if resource == "pods/status":
+        return lambda: not_opened(roles.plane, roles.client, fault)
     if part or (verb == "patch" and plural in KINDS):
         return lambda: not_scaled(roles.plane, kind, fault)
     if verb == "patch":
