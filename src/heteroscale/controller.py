@@ -38,6 +38,7 @@ from heteroscale.subcluster.api_server import ApiServer
 from heteroscale.subcluster.approvals import Approvals
 from heteroscale.subcluster.asked_fleet import AskedFleet
 from heteroscale.subcluster.config_map_store import ConfigMapStore, memory_of
+from heteroscale.subcluster.finishing import Finishing
 from heteroscale.subcluster.in_place import InPlaceSubcluster
 from heteroscale.subcluster.lease import Lease
 from heteroscale.subcluster.publishing import Publisher
@@ -224,7 +225,7 @@ class Controller:
                     self._fleet,
                     self._clock,
                     self._metrics,
-                    (self._subcluster,),
+                    (Finishing(self._subcluster, self._clock, self._metrics.busy),),
                     self._store,
                     Recorder(journal),
                 )

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,6 +42,7 @@ dialects:
       - {{signal: tbt_s, stage: decode, histogram: gap_seconds}}
       - {{signal: queue_length, stage: decode, gauge: waiting}}
       - {{signal: utilization, stage: decode, mean: busy, scale: 0.01}}
+    busy: ["engine:running", waiting]
 """
 BY_LABELS = "{dialect: every, labels: {source: pod}}"
 BY_POD = "{dialect: every, pods: {namespace: ns}}"
@@ -205,3 +207,24 @@ def test_a_pod_that_has_gone_counts_as_long_as_its_tokens_are_in_the_window(url:
         assert kept.value == read(whole, END_S - 120.0)[key].value
         assert after.value == read(part, END_S)[key].value
     assert after.coverage == 1.0
+
+
+def test_what_engines_have_to_do_is_told_by_pod_with_its_age(tmp_path: Path) -> None:
+    history = History()
+    for name, running, waiting in (("idle", 0.0, 0.0), ("busy", 2.0, 3.0)):
+        labels = {"ns": "team", "pod": name}
+        history.put("engine:running", labels, END_S - 20.0, running)
+        history.put("waiting", labels, END_S - 10.0, waiting)
+    history.put("engine_running", {"ns": "team", "pod": "renamed"}, END_S - 10.0, 1.0)
+    with prometheus(tmp_path, history) as address, reading(address, BY_POD, {}) as metrics:
+        told = metrics.busy(END_S)
+    assert told == {
+        ("team", "idle"): (0.0, 20.0),
+        ("team", "busy"): (5.0, 20.0),
+        ("team", "renamed"): (1.0, 10.0),
+    }
+
+
+def test_a_server_that_does_not_answer_tells_of_no_pod() -> None:
+    with reading("http://127.0.0.1:9", BY_POD, {}) as metrics:
+        assert metrics.busy(END_S) == {}

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from heteroscale.adapters.prometheus_http import Answer, NoAnswer, PrometheusServer
-from heteroscale.adapters.prometheus_pods import Pods, Roster, joined
+from heteroscale.adapters.prometheus_pods import Load, PodKey, Pods, Roster, joined, loads_of
 from heteroscale.adapters.prometheus_questions import Question, Told, Whose
 from heteroscale.adapters.prometheus_readings import Tick
-from heteroscale.adapters.promql import Spans, rule_query, spans_of, target_query
+from heteroscale.adapters.promql import Spans, busy_query, rule_query, spans_of, target_query
 from heteroscale.config.metrics_sections import MetricsFile
 from heteroscale.entities.service import FleetSpec
 from heteroscale.entities.snapshot import Reading
@@ -85,6 +85,30 @@ class PrometheusMetrics:
         tick = Tick(questions, answers, self._told_of, by_pod)
         expected = None if self._roster is None else self._roster.expected()
         return {spec.name: tuple(tick.readings(spec, expected)) for spec in fleet.services}
+
+    def busy(self, now_s: float) -> Mapping[PodKey, Load]:
+        """Return what the engines have to do, of every pod that a source tells of.
+
+        Nothing is known of any pod while a server that may tell of it does not answer.
+        """
+        asked = [
+            (server.name, source, busy_query(dialect, source))
+            for server in self._file.servers
+            for source in server.sources
+            if source.pods is not None and (dialect := self._file.dialects[source.dialect]).busy
+        ]
+        waiting = [
+            self._threads.submit(self._servers[name].query, promql, now_s)
+            for name, _, promql in asked
+        ]
+        answers = [one.result() for one in waiting]
+        if not all(isinstance(answer, Answer) for answer in answers):
+            return {}
+        return loads_of(
+            (source.pods, answer)
+            for (_, source, _), answer in zip(asked, answers, strict=True)
+            if isinstance(answer, Answer) and source.pods is not None
+        )
 
     def questions(self, fleet: FleetSpec) -> tuple[Question, ...]:
         """Return the queries of a tick; they depend on nothing of a fleet but its quantiles."""

@@ -7,7 +7,7 @@ gauges are summed, means taken over all series, and quantiles of buckets that we
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from heteroscale.adapters.histogram import quantile_of
 from heteroscale.adapters.prometheus_http import Answer
@@ -33,6 +33,10 @@ from heteroscale.entities.snapshot import Instance, InstanceState
 PodKey = tuple[str, str]
 #: what a cluster's cache holds: each pod that is an engine, as the instance it is
 Pods = Mapping[PodKey, Instance]
+
+
+#: what an engine has to do, and how old its newest sample is in seconds
+Load = tuple[float, float]
 
 
 class Roster:
@@ -125,6 +129,24 @@ def joined(question: Question, answer: Answer, pods: Pods, roster: Roster) -> di
         else:
             role.add(stat, own.get("le", ""), point.value)
     return {whose: Told(_figures(question, one)) for whose, one in sums.items()}
+
+
+def loads_of(told: Iterable[tuple[PodLabelsSection, Answer]]) -> dict[PodKey, Load]:
+    """Return what answers say that pods have to do; one without a number is not known."""
+    values: dict[PodKey, float] = {}
+    ages_s: dict[PodKey, float] = {}
+    for labels, answer in told:
+        for point in answer.points:
+            key = pod_of(point.labels, labels)
+            if point.labels[STAT] == AGE:
+                ages_s[key] = max(point.value, ages_s.get(key, 0.0))
+            else:
+                values[key] = values.get(key, 0.0) + point.value
+    return {
+        key: (value, ages_s[key])
+        for key, value in values.items()
+        if key in ages_s and math.isfinite(value)
+    }
 
 
 def pod_of(labels: Mapping[str, str], names: PodLabelsSection) -> PodKey:

@@ -140,6 +140,22 @@ def target_query(dialect: DialectSection, source: SourceSection) -> str:
     return f"count by ({by}) (count by ({by}, {source.labels.source}) ({up}))"
 
 
+def busy_query(dialect: DialectSection, source: SourceSection) -> str:
+    """Return the query that tells by pod what its engine has to do, and the age of the first gauge.
+
+    Time stamps of several metrics at once have no names left to tell them apart.
+    """
+    by = group_labels(dialect, source)
+    names = "|".join(name.replace(":", "[:_]") for name in dialect.busy)
+    series = _matching({"__name__": names, **source.match})
+    value = _labelled(f"sum by ({by}) ({series})", VALUE)
+    ages = (
+        _labelled(f"time() - max by ({by}) (timestamp({selector(name, source.match)}))", AGE)
+        for name in dialect.busy
+    )
+    return " or ".join((value, *ages))
+
+
 def group_labels(dialect: DialectSection, source: SourceSection) -> str:
     """Return the labels that tell services, and of engines also roles, apart, or pods."""
     if source.pods is not None:
@@ -152,11 +168,14 @@ def group_labels(dialect: DialectSection, source: SourceSection) -> str:
 
 def selector(metric: str, where: Mapping[str, str]) -> str:
     """Return the series of a metric; a colon in its name may have been made an underscore."""
-    matchers = [f"{label}=~{_quoted(value)}" for label, value in sorted(where.items())]
     if ":" in metric:
-        name = metric.replace(":", "[:_]")
-        return f"{{{', '.join([f'__name__=~{_quoted(name)}', *matchers])}}}"
-    return f"{metric}{{{', '.join(matchers)}}}" if matchers else metric
+        return _matching({"__name__": metric.replace(":", "[:_]"), **where})
+    return f"{metric}{_matching(where)}" if where else metric
+
+
+def _matching(where: Mapping[str, str]) -> str:
+    matchers = (f"{label}=~{_quoted(value)}" for label, value in sorted(where.items()))
+    return f"{{{', '.join(matchers)}}}"
 
 
 def _rate(metric: str, where: Mapping[str, str], span: str, by: str) -> str:

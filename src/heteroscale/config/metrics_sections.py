@@ -67,6 +67,11 @@ class DialectSection(Section):
         min_length=1,
         description="of several for one signal and stage the first that answers for a role is used",
     )
+    busy: tuple[MetricName, ...] = optional(
+        (),
+        "gauges of an engine of which one is above 0 while it has a request, or KV that another is "
+        "still to fetch; read of engines that drain, where series name their pod",
+    )
 
 
 class LabelsSection(Section):
