@@ -40,9 +40,9 @@ class Level:
             of[index] = len(paths) - 1
         self.paths: Sequence[DomainPath] = paths
         self.starts, self.ends = starts, ends
+        self._edges = np.array(starts, dtype=np.int64), np.array(ends, dtype=np.int64)
         #: cell → its domain; −1 = none of this level
         self.of: Sequence[int] = of
-        self._edges = np.array([edge for pair in zip(starts, ends, strict=True) for edge in pair])
         self._scarcity: dict[str, Ints] = {}
         self._problem = problem
 
@@ -51,13 +51,12 @@ class Level:
         index = bisect_left(self.paths, path)
         return index if index < len(self.paths) and self.paths[index] == path else None
 
-    def sums(self, rooms: Ints) -> Ints:
-        """Return the sum over each domain of what its cells have."""
-        totals = np.empty(len(rooms) + 1, dtype=np.int64)
-        totals[0] = 0
-        np.cumsum(rooms, out=totals[1:])
-        edges = totals[self._edges]
-        sums: Ints = edges[1::2] - edges[::2]
+    def sums(self, rooms: Floats) -> Floats:
+        """Return row by row the sum over each domain of what its cells have."""
+        totals = np.zeros((rooms.shape[0], rooms.shape[1] + 1))
+        np.cumsum(rooms, axis=1, out=totals[:, 1:])
+        starts, ends = self._edges
+        sums: Floats = totals[:, ends] - totals[:, starts]
         return sums
 
     def scarcity(self, accelerator: str) -> Ints:

@@ -9,7 +9,7 @@ import numpy as np
 
 from heteroscale.entities.service import UNIT_SLACK, RolePath
 from heteroscale.entities.topology import DomainPath
-from heteroscale.prescheduler.domains import NOWHERE, Domains, Ints, Level
+from heteroscale.prescheduler.domains import NOWHERE, Domains, Floats, Ints, Level
 from heteroscale.prescheduler.form import Form, Manner, Told, Way
 from heteroscale.prescheduler.objective import COMPATIBLE, PRICE, SCARCE, USED, WIDER
 from heteroscale.prescheduler.problem import Block, Cell, Narrow, Problem
@@ -19,7 +19,7 @@ from heteroscale.prescheduler.tally import Tally
 #: cells a role's part chooses among once they hold all of it
 _CHOICE = 8
 #: more steps than any domain holds
-_ENDLESS = 1 << 40
+_ENDLESS = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +46,18 @@ class Fitting:
     def bounds(self, form: Form, depth: int) -> Ints:
         """Return per domain of a level how many steps fit at most."""
         level = self.domains.level(depth)
-        least = np.full(len(level.paths), _ENDLESS, dtype=np.int64)
+        least = np.full(len(level.paths), _ENDLESS)
         for narrow, members in form.sets:
             if narrow is None:
-                for i in members:
-                    np.minimum(least, self._bound(form, i, level), out=least)
+                np.minimum(least, self._covered(form, members, level), out=least)
                 continue
             inner = self.domains.level(narrow.depth)
-            best = self.narrow_bound(form, members, inner)
-            np.minimum(least, _most(best, inner, level), out=least)
+            best = _most(self._covered(form, members, inner), inner, level)
+            np.minimum(least, best, out=least)
         if form.alone is not None:
-            kind, slots = form.alone
-            joint = self.slots.sums(kind, level) / slots + UNIT_SLACK
-            np.minimum(least, joint.astype(np.int64), out=least)
-        return least
+            row, slots = form.alone
+            np.minimum(least, self.slots.sums(level)[row] / slots, out=least)
+        return _whole(least)
 
     def most(
         self,
@@ -88,23 +86,31 @@ class Fitting:
                 steps, manner = middle, found
         return None if manner is None else trying.fit(steps, manner)
 
-    def _bound(self, form: Form, need: int, level: Level) -> Ints:
-        cover = np.zeros(len(level.paths))
-        for way in form.ways[need]:
-            cover += self.slots.sums(way.kind, level) * way.option.capacity
-        return (cover / form.each[need] + UNIT_SLACK).astype(np.int64)
-
     def narrow_bound(self, form: Form, members: Iterable[int], inner: Level) -> Ints:
         """Return per domain how many steps of some of the roles fit at most."""
-        least = np.full(len(inner.paths), _ENDLESS, dtype=np.int64)
+        return _whole(self._covered(form, members, inner))
+
+    def _covered(self, form: Form, members: Iterable[int], level: Level) -> Floats:
+        """Return per domain how many steps some of the roles have room for, each for itself."""
+        sums = self.slots.sums(level)
+        least = np.full(len(level.paths), _ENDLESS)
         for i in members:
-            np.minimum(least, self._bound(form, i, inner), out=least)
+            first, *others = form.ways[i]
+            cover = sums[first.row] * first.steps
+            for way in others:
+                cover += sums[way.row] * way.steps
+            np.minimum(least, cover, out=least)
         return least
 
 
-def _most(values: Ints, inner: Level, outer: Level) -> Ints:
+def _whole(steps: Floats) -> Ints:
+    steps += UNIT_SLACK
+    return steps.astype(np.int64)
+
+
+def _most(values: Floats, inner: Level, outer: Level) -> Floats:
     """Return per outer domain the highest value of the inner ones in it; 0 where there is none."""
-    found = np.zeros(len(outer.paths), dtype=np.int64)
+    found = np.zeros(len(outer.paths))
     at = np.searchsorted(outer.starts, inner.starts, side="right") - 1
     np.maximum.at(found, at, values)
     return found

@@ -23,8 +23,12 @@ class Way:
     option: AcceleratorOption
     index: int
     kind: Kind
+    #: of its kind: among the sizes of its accelerator, among all kinds
     place: int
+    row: int
     size: int
+    #: steps whose part of the role one instance covers
+    steps: float
     #: GPUs of the preferred accelerator that one instance stands in for
     stood_in: float
     #: which of `Form.kinds`, then `Form.quotas`, limit it: those that an instance takes GPUs of
@@ -57,14 +61,15 @@ class Form:
     #: orders in which needs are served: hardest to serve first, then largest first
     orders: list[list[int]]
     step_worth: float
-    #: accelerator → GPUs of one step of all roles on it; where every role has but one option
-    alone: tuple[Kind, float] | None
+    #: row of the smallest kind, and how many slots of it a step takes, where one type serves all
+    alone: tuple[int, float] | None
     #: ways to go about a fit that may differ: one where every role has but one option
     choices: int
     #: per need: what the objective takes off for a preferred instance where nothing is scarce
     costs: list[float]
-    #: every way's kind once, smallest first; accelerators with a quota
-    kinds: list[Kind]
+    #: every way's row and size once, smallest first
+    kinds: list[tuple[int, int]]
+    #: accelerators with a quota
     quotas: list[str]
     #: per order
     told: list[Told]
@@ -122,17 +127,27 @@ def form_of(problem: Problem, index: int, slots: Slots, prices: Mapping[str, flo
         prices: accelerator → `Cell.price`; absent = not stated.
     """
     request = problem.requests[index]
+    each_step = [need.units / request.steps for need in request.needs]
     kinds = sorted({(o.type, size_of(o)) for need in request.needs for o in need.options})
     quotas = sorted(request.quota)
     bounds = [*kinds, *((kind, 0) for kind in quotas)]
     ways = [
         [
-            Way(option, i, kind, slots.places[kind], kind[1], stood_in(need, i), limits)
+            Way(
+                option=option,
+                index=i,
+                kind=kind,
+                place=slots.places[kind],
+                row=slots.rows[kind],
+                size=kind[1],
+                steps=option.capacity / each,
+                stood_in=stood_in(need, i),
+                limits=_limits(kind, bounds),
+            )
             for i, option in enumerate(need.options)
             for kind in [(option.type, size_of(option))]
-            for limits in [_limits(kind, bounds)]
         ]
-        for need in request.needs
+        for need, each in zip(request.needs, each_step, strict=True)
     ]
     inner = {role: narrow for narrow in request.narrows for role in narrow.roles}
     members: dict[RolePath | None, list[int]] = {None: []}
@@ -142,7 +157,6 @@ def form_of(problem: Problem, index: int, slots: Slots, prices: Mapping[str, flo
         around = inner.get(need.role)
         members[None if around is None else around.path].append(i)
     numbers = range(len(ways))
-    each = [need.units / request.steps for need in request.needs]
     orders = [
         sorted(numbers, key=lambda i: (len(ways[i]), -ways[i][0].size, i)),
         sorted(numbers, key=lambda i: (-ways[i][0].size, -len(ways[i]), -i)),
@@ -151,18 +165,18 @@ def form_of(problem: Problem, index: int, slots: Slots, prices: Mapping[str, flo
         index=index,
         request=request,
         scarcity=need_of(request, problem.cell_depth),
-        each=each,
+        each=each_step,
         ways=ways,
         sets=[
             *((narrow, members[narrow.path]) for narrow in request.narrows),
             (None, members[None]),
         ],
         orders=orders,
-        kinds=kinds,
+        kinds=[(slots.rows[kind], kind[1]) for kind in kinds],
         quotas=quotas,
         told=[Told.NOTHING if request.narrows else _told(slots, ways, order) for order in orders],
         step_worth=request.weight * request.step_gpus,
-        alone=_alone(ways, each),
+        alone=_alone(ways, each_step),
         costs=[
             own[0].size
             / own[0].option.capacity
@@ -173,17 +187,15 @@ def form_of(problem: Problem, index: int, slots: Slots, prices: Mapping[str, flo
     )
 
 
-def _alone(ways: Sequence[Sequence[Way]], each: Sequence[float]) -> tuple[Kind, float] | None:
-    """Return the smallest kind, and how many of its slots a step takes, if one type serves all."""
-    kinds = [way.kind for own in ways for way in own]
-    if len({kind[0] for kind in kinds}) > 1 or any(len(own) > 1 for own in ways):
+def _alone(ways: Sequence[Sequence[Way]], each: Sequence[float]) -> tuple[int, float] | None:
+    if len({way.kind[0] for own in ways for way in own}) > 1 or any(len(own) > 1 for own in ways):
         return None
-    least = min(kinds)
+    least = min((own[0] for own in ways), key=lambda way: way.size)
     taken = 0.0
     for (way, *_), units in zip(ways, each, strict=True):
-        slots = way.size // least[1] if way.size % least[1] == 0 else 1
+        slots = way.size // least.size if way.size % least.size == 0 else 1
         taken += units / way.option.capacity * slots
-    return least, taken
+    return least.row, taken
 
 
 def _limits(kind: Kind, bounds: Sequence[Kind]) -> tuple[int, ...]:

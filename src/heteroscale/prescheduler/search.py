@@ -9,6 +9,7 @@ import numpy as np
 
 from heteroscale.entities.service import UNIT_SLACK
 from heteroscale.prescheduler.dice import Dice
+from heteroscale.prescheduler.domains import Ints
 from heteroscale.prescheduler.form import MANNERS, Form, Manner
 from heteroscale.prescheduler.objective import OPENED
 from heteroscale.prescheduler.standing import Stand, Standing
@@ -38,28 +39,44 @@ def candidates(standing: Standing, form: Form, leading: int = LEADING) -> Iterat
     Domains of a level that the affinity only allows come after all of the level it asks for.
     """
     index, left = form.index, standing.left[form.index]
-    homes = list(_homes(standing, form))
-    opened = {(s.depth, s.place) for s in standing.stands[index] if s.home is None}
-    lived = {(len(home.domain), home.domain) for home in form.request.homes}
+    bounds: dict[int, Ints] = {}
+    homes = list(_homes(standing, form, bounds))
+    taken: set[tuple[int, int | None]] = {
+        (s.depth, s.place) for s in standing.stands[index] if s.home is None
+    }
+    for home in form.request.homes:
+        depth = len(home.domain)
+        taken.add((depth, standing.domains.level(depth).place(home.domain)))
     for depth in form.request.depths:
         found = [home for home in homes if home.depth == depth]
         homes = [home for home in homes if home.depth != depth]
         if standing.groups[index] > 0:
             level = standing.domains.level(depth)
-            bounds = standing.fitting.bounds(form, depth)
-            excess = form.excess(level, depth)
-            reach = np.minimum(bounds, left)
-            rank = (excess * _MOST + (left - reach)) * _MOST + np.minimum(bounds, _MOST - 1)
-            able = np.flatnonzero(bounds > 0)
-            for place in able[np.argsort(rank[able], kind="stable")].tolist():
-                if (depth, place) in opened or (depth, level.paths[place]) in lived:
-                    continue
-                found.append(Candidate(depth, place, None, int(bounds[place]), int(excess[place])))
-                if len(found) >= leading + _HOMES:
-                    break
+            if depth not in bounds:
+                bounds[depth] = standing.fitting.bounds(form, depth)
+            most, excess = bounds[depth], form.excess(level, depth)
+            near = _leading(most, excess, left, leading + len(taken))
+            found += [
+                Candidate(depth, place, None, int(most[place]), int(excess[place]))
+                for place in [place for place in near if (depth, place) not in taken][:leading]
+            ]
         found.sort(key=lambda one: _rank(one, left))
         yield from found[:leading]
     yield from homes
+
+
+def _leading(bounds: Ints, excess: Ints, left: int, wanted: int) -> list[int]:
+    """Return the domains that lead where anything fits: so many, in order."""
+    able = bounds.nonzero()[0]
+    most = bounds[able]
+    rank = (excess[able] * _MOST + (left - np.minimum(most, left))) * _MOST
+    rank += np.minimum(most, _MOST - 1)
+    if len(able) > wanted:
+        # Most domains never lead: they need not be sorted.
+        near = rank <= np.partition(rank, wanted)[wanted]
+        able, rank = able[near], rank[near]
+    leading: list[int] = able[np.argsort(rank, kind="stable")[:wanted]].tolist()
+    return leading
 
 
 def best(
@@ -137,8 +154,8 @@ def _at_random(
     return limit, (manner, *MANNERS[:1]), among
 
 
-def _homes(standing: Standing, form: Form) -> Iterator[Candidate]:
-    """Yield the groups that may grow, those with most room first."""
+def _homes(standing: Standing, form: Form, bounds: dict[int, Ints]) -> Iterator[Candidate]:
+    """Yield the groups that may grow, those with most room first; note bounds by path length."""
     used = {stand.home for stand in standing.stands[form.index]}
     found = []
     for index, home in enumerate(form.request.homes):
@@ -147,7 +164,9 @@ def _homes(standing: Standing, form: Form) -> Iterator[Candidate]:
         if place is None or index in used:
             continue
         level = standing.domains.level(depth)
-        bound = int(standing.fitting.bounds(form, depth)[place])
+        if depth not in bounds:
+            bounds[depth] = standing.fitting.bounds(form, depth)
+        bound = int(bounds[depth][place])
         if bound > 0:
             excess = int(form.excess(level, depth)[place])
             found.append(Candidate(depth, place, index, bound, excess))

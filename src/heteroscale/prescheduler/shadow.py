@@ -11,16 +11,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
-from heteroscale.prescheduler.domains import Floats
-from heteroscale.prescheduler.form import Form, Way
-from heteroscale.prescheduler.objective import COMPATIBLE, SCARCE, USED, WIDER
-from heteroscale.prescheduler.search import Candidate
-from heteroscale.prescheduler.slots import Kind
+from heteroscale.prescheduler.asks import Asks, Lead
+from heteroscale.prescheduler.domains import Floats, Ints
 from heteroscale.prescheduler.standing import Standing
 
 #: moves of the prices; what requests ask for is averaged over the later half of them
@@ -37,148 +33,79 @@ _CHEAP = 1000.0
 _NEAR = 1.2
 #: two costs that are this near are one
 _EQUAL = 1e-9
-#: path length of a zone
-_ZONE = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Lead:
-    """A domain where steps of a request may go, and the group there."""
-
-    request: int
-    candidate: Candidate
 
 
 class Market:
-    """Who may ask for what where, and at which prices."""
+    """What is asked for at which prices."""
 
     def __init__(self, standing: Standing) -> None:
         self._standing = standing
-        self._kinds: list[Kind] = sorted(standing.slots.places)
-        self._of_kind = {kind: at for at, kind in enumerate(self._kinds)}
-        self._sizes = np.array([[float(size)] for _, size in self._kinds])
+        self._asks = asks = Asks(standing)
+        kinds = [*standing.slots.rows]
+        self._sizes = np.array([[float(size)] for _, size in kinds])
         #: rows of each accelerator's kinds, smallest first
         self._blocks = [
             slice(own[0], own[-1] + 1)
-            for _, found in groupby(range(len(self._kinds)), lambda at: self._kinds[at][0])
+            for _, found in groupby(range(len(kinds)), lambda row: kinds[row][0])
             for own in [list(found)]
         ]
-        self._zone_cells()
-        self.leads: list[Lead] = []
-        self._ask()
+        #: by kind and zone: GPUs that instances of its size can use
+        self._supply = self._free()
+        forms = standing.forms
+        #: per lead: worth of a step; per request: steps
+        self._worth = np.array([form.step_worth for form in forms])[asks.request]
+        self._steps = np.array([float(form.request.steps) for form in forms])
+        # What follows is by way, then need: numpy is fast along the longer side.
+        there = np.ascontiguousarray(asks.there.T)
+        width = asks.zones + len(asks.wide)
+        #: place of its price, instances for a unit, GPUs of one, and what else a unit costs
+        self._price = np.where(there, asks.row.T * width + asks.column.T, 0)
+        self._per_unit = np.where(there, 1.0 / asks.capacity.T, 0.0)
+        self._size = np.ascontiguousarray(asks.size.T)
+        self._plain = np.where(there, asks.plain.T, np.inf)
+        #: those that are there, by need, then way, and the places of their prices
+        self._own = np.arange(there.size).reshape(there.shape).T[asks.there]
+        self._own_price = self._price.take(self._own)
 
-    def _zone_cells(self) -> None:
-        """Note each cell's zone, and the GPUs that instances of each size can use in each zone."""
-        standing, cells = self._standing, self._standing.problem.cells
-        zone_of: list[int] = []
-        for index, cell in enumerate(cells):
-            new = index == 0 or cell.domain[:_ZONE] != cells[index - 1].domain[:_ZONE]
-            zone_of.append((zone_of[-1] if zone_of else -1) + new)
-        self._zone_of = zone_of
-        self._zones = zone_of[-1] + 1
-        supply = np.zeros((len(self._kinds), self._zones))
-        for index, cell in enumerate(cells):
-            for at, size in enumerate(standing.slots.sizes(index)):
-                row = self._of_kind[cell.accelerator, size]
-                supply[row, zone_of[index]] += size * standing.slots.room(index, at)
-        self._supply = supply
-
-    def _ask(self) -> None:
-        """Lay out who may ask where: for each lead its needs, for each need its ways there."""
+    def _free(self) -> Floats:
         standing = self._standing
-        request: list[int] = []
-        bound: list[int] = []
-        extra: list[float] = []
-        lead_starts: list[int] = []
-        need_starts: list[int] = []
-        each: list[float] = []
-        rows: list[tuple[int, int, float, float]] = []
-        self._wide: dict[tuple[int, int], int] = {}
-        for form in standing.forms:
-            for lead in self._leads(form):
-                one = lead.candidate
-                request.append(form.index)
-                bound.append(one.bound)
-                wider = 0 if one.home is not None else form.request.depths[0] - one.depth
-                extra.append((SCARCE * one.excess + WIDER * wider) * form.request.step_gpus)
-                lead_starts.append(len(need_starts))
-                column = self._column(one)
-                level = standing.domains.level(one.depth)
-                for ways, units in zip(form.ways, form.each, strict=True):
-                    need_starts.append(len(rows))
-                    each.append(units)
-                    rows += [
-                        (column, self._of_kind[way.kind], 1.0 / way.option.capacity, _plain(way))
-                        for way in ways
-                        if standing.slots.sums(way.kind, level)[one.place] > 0
-                    ]
-                self.leads.append(lead)
-        self._request = np.array(request, dtype=np.int64)
-        self._bound = np.array(bound, dtype=float)
-        self._extra = np.array(extra)
-        self._lead_starts = np.array(lead_starts, dtype=np.int64)
-        self._need_starts = np.array(need_starts, dtype=np.int64)
-        self._each = np.array(each)
-        columns, kinds, per_unit, plain = zip(*rows, strict=True)
-        self._column_of = np.array(columns, dtype=np.int64)
-        self._kind_of = np.array(kinds, dtype=np.int64)
-        self._per_unit, self._plain = np.array(per_unit), np.array(plain)
-        self._need_of = np.repeat(np.arange(len(need_starts)), np.diff([*need_starts, len(rows)]))
-        self._lead_of = np.repeat(
-            np.arange(len(request)), np.diff([*lead_starts, len(need_starts)])
-        )
-        self._worth = np.array([form.step_worth for form in standing.forms])[self._request]
-        self._steps = np.array([float(form.request.steps) for form in standing.forms])
+        supply = np.zeros((len(standing.slots.rows), self._asks.zones))
+        for index, cell in enumerate(standing.problem.cells):
+            for at, size in enumerate(standing.slots.sizes(index)):
+                row = standing.slots.rows[cell.accelerator, size]
+                supply[row, self._asks.zone_of[index]] += size * standing.slots.room(index, at)
+        return supply
 
-    def _leads(self, form: Form) -> Iterator[Lead]:
-        """Yield where a request may be: its groups, and new ones at the level it asks for."""
-        standing, request = self._standing, form.request
-        homes = {(len(home.domain), home.domain): at for at, home in enumerate(request.homes)}
-        new = request.depths if request.new_groups else ()
-        depths = {*new, *(depth for depth, _ in homes)}
-        for depth in sorted(depths):
-            level = standing.domains.level(depth)
-            bounds, excess = standing.fitting.bounds(form, depth), form.excess(level, depth)
-            for place in bounds.nonzero()[0].tolist():
-                home = homes.get((depth, level.paths[place]))
-                if home is not None or depth in new:
-                    one = Candidate(depth, place, home, int(bounds[place]), int(excess[place]))
-                    yield Lead(form.index, one)
+    def lead(self, target: float, order: Sequence[int]) -> Iterator[Lead]:
+        """Yield where to place what next; what is worth less than its GPUs are is left out.
 
-    def _column(self, one: Candidate) -> int:
-        """Return the zone of a domain, or a column of its own where it has several."""
-        level = self._standing.domains.level(one.depth)
-        first = self._zone_of[level.starts[one.place]]
-        end = self._zone_of[level.ends[one.place] - 1] + 1
-        if end == first + 1:
-            return first
-        return self._zones + self._wide.setdefault((first, end), len(self._wide))
-
-    def lead(self, target: float, order: Sequence[int]) -> list[Lead]:
-        """Return where to place what first; what is worth less than its GPUs are is left out.
-
-        Ways to build an instance are put in the order of their prices in each domain.
+        Who has no steps left by then is passed over. Ways to build an instance are put in the order
+        of their prices in each domain.
 
         Args:
             target: worth of a solution that is known.
             order: indices of requests by urgency, which decides between nearly equal gains.
         """
+        asks, left = self._asks, self._standing.left
         prices, asked = self._clear(target)
         self._prefer(prices)
         cost = np.maximum(self._costs(prices)[1], self._worth / _CHEAP)
-        most = np.minimum(self._bound, self._steps[self._request])
+        most = np.minimum(asks.most, self._steps[asks.request])
         rank = self._worth / cost * (_UNASKED + (_ASKED - _UNASKED) * np.minimum(1, asked / most))
         places = np.empty(len(order), dtype=np.int64)
         places[list(order)] = np.arange(len(order))
         classes = np.ceil(np.log(rank) / math.log(_NEAR))
-        found = np.lexsort((-rank, places[self._request], -classes))
-        return [self.leads[at] for at in found.tolist() if rank[at] >= 1.0]
+        found = np.lexsort((-rank, places[asks.request], -classes))
+        found = found[rank[found] >= 1.0]
+        for at, request in zip(found.tolist(), asks.request[found].tolist(), strict=True):
+            if left[request]:
+                yield asks.lead(at)
 
     def _clear(self, target: float) -> tuple[Floats, Floats]:
         """Return the price of an instance by kind and column, and steps asked for by lead."""
         a_gpu = np.zeros_like(self._supply)
         best, prices = np.inf, self._instances(a_gpu)
-        asked = np.zeros(len(self.leads))
+        asked = np.zeros(len(self._worth))
         trend = np.zeros_like(a_gpu)
         step, since = _STEP, 0
         per_gpu = 1.0 / np.maximum(self._supply, 1.0)
@@ -209,70 +136,80 @@ class Market:
 
     def _instances(self, a_gpu: Floats) -> Floats:
         """Return the price of an instance by kind and column; of a wide domain the least in it."""
-        prices = np.empty((len(self._kinds), self._zones + len(self._wide)))
+        zones, wide = self._asks.zones, self._asks.wide
+        prices = np.empty((len(self._sizes), zones + len(wide)))
         for block in self._blocks:
-            np.cumsum(a_gpu[block], axis=0, out=prices[block, : self._zones])
-        prices *= self._sizes
-        for (first, end), at in self._wide.items():
+            np.cumsum(a_gpu[block], axis=0, out=prices[block, :zones])
+        prices[:, :zones] *= self._sizes
+        for at, (first, end) in enumerate(wide, zones):
             own = np.where(self._supply[:, first:end] > 0, prices[:, first:end], np.inf)
-            prices[:, self._zones + at] = own.min(axis=1)
+            prices[:, at] = own.min(axis=1)
         return prices
 
     def _costs(self, prices: Floats) -> tuple[Floats, Floats]:
         """Return the part each way has in its need, and the cost of a step by lead."""
-        cost = prices[self._kind_of, self._column_of] * self._per_unit + self._plain
-        least = np.minimum.reduceat(cost, self._need_starts)
-        cheapest = (cost <= least[self._need_of] + _EQUAL).astype(float)
-        shares = cheapest / np.add.reduceat(cheapest, self._need_starts)[self._need_of]
-        return shares, np.add.reduceat(least * self._each, self._lead_starts) + self._extra
+        cost = prices.take(self._price) * self._per_unit + self._plain
+        least = np.minimum.reduce(cost, axis=0)
+        cheapest = (cost <= least + _EQUAL).astype(float)
+        shares = cheapest / np.add.reduce(cheapest, axis=0)
+        asks = self._asks
+        return shares, np.add.reduceat(least * asks.each, asks.starts) + asks.extra
 
     def _demand(self, gain: Floats) -> Floats:
         """Return the steps asked for by lead: where they gain most, as many as fit there."""
-        order = np.lexsort((-gain, self._request))
-        able = np.where(gain > 0, self._bound, 0.0)[order]
-        before = np.cumsum(able) - able
-        requests = self._request[order]
-        first = np.searchsorted(requests, requests, side="left")
-        found = np.empty(len(order))
-        found[order] = np.clip(self._steps[requests] - (before - before[first]), 0.0, able)
+        able = (gain > 0).nonzero()[0]
+        order = able[_by_request(self._asks.request[able], gain[able])]
+        most, requests = self._asks.most[order], self._asks.request[order]
+        before = np.cumsum(most) - most
+        first = np.flatnonzero(np.diff(requests, prepend=-1))
+        before -= np.repeat(before[first], np.diff(first, append=len(order)))
+        found = np.zeros(len(gain))
+        found[order] = np.clip(self._steps[requests] - before, 0.0, most)
         return found
 
     def _used(self, prices: Floats, shares: Floats, steps: Floats) -> Floats:
         """Return GPUs asked for in instances of at least a kind's size, by kind and zone."""
-        units = (self._each * steps[self._lead_of])[self._need_of]
-        gpus = shares * units * self._per_unit * self._sizes[self._kind_of, 0]
-        columns = prices.shape[1]
-        flat = np.bincount(
-            self._kind_of * columns + self._column_of, weights=gpus, minlength=prices.size
-        )
+        asks = self._asks
+        gpus = shares * (asks.each * steps[asks.lead_of]) * self._per_unit * self._size
+        flat = np.bincount(self._own_price, weights=gpus.take(self._own), minlength=prices.size)
         volume = flat.reshape(prices.shape)
-        for (first, end), at in self._wide.items():
-            least = prices[:, self._zones + at, None] + _EQUAL
+        for at, (first, end) in enumerate(asks.wide, asks.zones):
+            least = prices[:, at, None] + _EQUAL
             part = np.where(prices[:, first:end] <= least, self._supply[:, first:end], 0.0)
             total = np.maximum(part.sum(axis=1, keepdims=True), _EQUAL)
-            volume[:, first:end] += volume[:, self._zones + at, None] * part / total
+            volume[:, first:end] += volume[:, at, None] * part / total
         used = np.empty_like(self._supply)
         for block in self._blocks:
-            used[block] = np.cumsum(volume[block, : self._zones][::-1], axis=0)[::-1]
+            used[block] = np.cumsum(volume[block, : asks.zones][::-1], axis=0)[::-1]
         return used
 
     def _prefer(self, prices: Floats) -> None:
         """Put each request's ways in the order of their prices, domain by domain."""
-        for lead in self.leads:
-            form, one = self._standing.forms[lead.request], lead.candidate
-            if form.choices > 1:
-                own = prices[:, self._column(one)].tolist()
-                form.dear[one.depth, one.place] = [
-                    sorted(ways, key=lambda way: self._dear(own, way)) for ways in form.ways
-                ]
+        asks = self._asks
+        dear = prices[asks.row, asks.column] / asks.capacity + asks.plain
+        order = np.argsort(dear, axis=1, kind="stable")
+        usual = np.arange(order.shape[1])
+        for at in np.unique(asks.lead_of[(order != usual).any(axis=1)]).tolist():
+            form = self._standing.forms[asks.request[at]]
+            start = asks.starts[at]
+            where = int(asks.depth[at]), int(asks.place[at])
+            form.dear[where] = [
+                [ways[way] for way in own[: len(ways)]]
+                for ways, own in zip(
+                    form.ways, order[start : start + len(form.ways)].tolist(), strict=True
+                )
+            ]
 
-    def _dear(self, prices: list[float], way: Way) -> tuple[float, int]:
-        return (
-            prices[self._of_kind[way.kind]] / way.option.capacity + _plain(way),
-            way.index,
-        )
 
-
-def _plain(way: Way) -> float:
-    """Return what the objective takes off for a unit of a role where nothing is scarce."""
-    return (USED * way.size + COMPATIBLE * way.stood_in) / way.option.capacity
+def _by_request(requests: Ints, gain: Floats) -> Ints:
+    """Return the order by request, highest gain first, then as they come."""
+    order = np.argsort(-gain)
+    # Equal gains may be in any order by now. Ranks are short integers, whose stable sort is fast.
+    new = gain[order[1:]] != gain[order[:-1]]
+    largest = max(len(order), int(requests.max(initial=0)))
+    rank = np.zeros(len(order), dtype=np.min_scalar_type(largest))
+    rank[order[1:]] = np.cumsum(new)
+    order = np.argsort(rank, kind="stable")
+    own = requests[order].astype(rank.dtype)
+    found: Ints = order[np.argsort(own, kind="stable")]
+    return found

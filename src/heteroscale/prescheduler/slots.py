@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from heteroscale.prescheduler.domains import Ints, Level
+from heteroscale.prescheduler.domains import Floats, Level
 from heteroscale.prescheduler.objective import BROKEN, STIRRED, broken_nodes, size_of
 from heteroscale.prescheduler.problem import Cell, Problem
 
@@ -30,8 +30,9 @@ Kept = tuple[list[int], list[int], list[int], list[int], float, int]
 class _Shape:
     """How sizes share a node: equal for all cells of one accelerator and node size."""
 
-    def __init__(self, sizes: Sequence[int], node_gpus: int) -> None:
+    def __init__(self, sizes: Sequence[int], rows: Sequence[int], node_gpus: int) -> None:
         self.sizes = sizes
+        self.rows = rows
         self.unknown = [-1] * len(sizes)
         self.small = [size for size in sizes if size < node_gpus]
         spans = [size for size in sizes if size >= node_gpus]
@@ -66,6 +67,11 @@ class Slots:
                 for option in need.options:
                     sizes.setdefault(option.type, set()).add(size_of(option))
         ordered = {kind: sorted(own) for kind, own in sizes.items()}
+        self.places: dict[Kind, int] = {
+            (kind, size): place for kind, own in ordered.items() for place, size in enumerate(own)
+        }
+        #: kind → its place among all, sorted
+        self.rows: dict[Kind, int] = {kind: row for row, kind in enumerate(sorted(self.places))}
         shapes: dict[tuple[str, int], _Shape] = {}
         self._shapes: list[_Shape] = []
         #: per cell: slots left by place of their size; what small instances use; instances
@@ -77,7 +83,9 @@ class Slots:
             key = (cell.accelerator, cell.node_gpus)
             shape = shapes.get(key)
             if shape is None:
-                shape = _Shape(ordered.get(cell.accelerator, []), cell.node_gpus)
+                own = ordered.get(cell.accelerator, [])
+                rows = [self.rows[cell.accelerator, size] for size in own]
+                shape = _Shape(own, rows, cell.node_gpus)
                 shapes[key] = shape
             self._shapes.append(shape)
             self._left.append([slots_of(cell, size) for size in shape.sizes])
@@ -90,15 +98,12 @@ class Slots:
         #: room by place of size, and penalty; less than 0 = not worked out since the last change
         self._known = [shape.unknown.copy() for shape in self._shapes]
         self._harm = [-1.0] * len(self.cells)
-        self.places: dict[Kind, int] = {
-            (kind, size): place for kind, own in ordered.items() for place, size in enumerate(own)
-        }
         self._dirty: set[int] = set(range(len(self.cells)))
         self._refreshes = 0
-        #: room per cell as of the last refresh, and its sums per level
-        self._rooms: dict[Kind, list[int]] = {kind: [0] * len(self.cells) for kind in self.places}
-        self._sums: dict[tuple[Kind, int], Ints] = {}
-        self._summed: dict[Kind, list[tuple[Sequence[int], Ints]]] = {}
+        #: by row of a kind: room per cell as of the last refresh, and per level its sums
+        self._rooms = [[0] * len(self.cells) for _ in self.rows]
+        self._sums: dict[int, list[Floats]] = {}
+        self._summed: list[tuple[Sequence[int], list[Floats]]] = []
 
     def sizes(self, cell: int) -> Sequence[int]:
         """Return the sizes that are asked for on a cell's accelerator, by place."""
@@ -183,32 +188,29 @@ class Slots:
         small = self._small[cell]
         return place < len(small) and small[place] >= self._partial[cell][place]
 
-    def sums(self, kind: Kind, level: Level) -> Ints:
-        """Return the room of a kind in each domain of a level."""
+    def sums(self, level: Level) -> Sequence[Floats]:
+        """Return by row of a kind its room in each domain of a level: whole numbers."""
         if self._dirty:
             self._refresh()
-        key = (kind, level.depth)
-        sums = self._sums.get(key)
+        sums = self._sums.get(level.depth)
         if sums is None:
-            sums = level.sums(np.array(self._rooms[kind], dtype=np.int64))
-            self._sums[key] = sums
-            self._summed.setdefault(kind, []).append((level.of, sums))
+            sums = [*level.sums(np.array(self._rooms, dtype=float))]
+            self._sums[level.depth] = sums
+            self._summed.append((level.of, sums))
         return sums
 
     def _refresh(self) -> None:
-        # Sums of integers: in which order cells are looked at makes no difference.
+        # Sums of whole numbers: in which order cells are looked at makes no difference.
         for cell in self._dirty:
-            accelerator = self.cells[cell].accelerator
-            for place, size in enumerate(self._shapes[cell].sizes):
-                kind = (accelerator, size)
-                rooms = self._rooms[kind]
+            for place, row in enumerate(self._shapes[cell].rows):
+                rooms = self._rooms[row]
                 room = self.room(cell, place)
                 more = room - rooms[cell]
                 if more:
                     rooms[cell] = room
-                    for of, sums in self._summed.get(kind, ()):
+                    for of, sums in self._summed:
                         if of[cell] >= 0:
-                            sums[of[cell]] += more
+                            sums[row][of[cell]] += more
         self._dirty.clear()
         self._refreshes += 1
 

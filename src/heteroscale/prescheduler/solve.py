@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from heteroscale.prescheduler.asks import Lead
 from heteroscale.prescheduler.dice import Dice, seed_of
 from heteroscale.prescheduler.problem import Placed, Problem
 from heteroscale.prescheduler.repair import GREEDY, Budget, protected, repair
 from heteroscale.prescheduler.search import best, fill
-from heteroscale.prescheduler.shadow import Lead, Market
+from heteroscale.prescheduler.shadow import Market
 from heteroscale.prescheduler.standing import Standing
 
 #: answers a problem, the same for equal input

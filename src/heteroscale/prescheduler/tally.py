@@ -27,10 +27,9 @@ class Tally:
     ) -> None:
         self._form = form
         self._ways = form.ways_in((level.depth, place))
+        sums = slots.sums(level)
         #: as `Way.limits` counts them
-        self._gpus = [
-            size * int(slots.sums((kind, size), level)[place]) for kind, size in form.kinds
-        ]
+        self._gpus = [size * int(sums[row][place]) for row, size in form.kinds]
         self._gpus += [quota[kind] for kind in form.quotas]
 
     def holds(self, steps: int, manner: Manner) -> bool:

@@ -3,11 +3,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from heteroscale.prescheduler.asks import Lead
 from heteroscale.prescheduler.objective import faults, worth
 from heteroscale.prescheduler.problem import Cell, Home, Problem, Request
 from heteroscale.prescheduler.repair import GREEDY, Budget
 from heteroscale.prescheduler.search import Candidate
-from heteroscale.prescheduler.shadow import Lead, Market
+from heteroscale.prescheduler.shadow import Market
 from heteroscale.prescheduler.solve import solve
 from heteroscale.prescheduler.standing import Standing
 from tests.unit.prescheduler.test_solve import asks, cell, way
@@ -40,10 +41,10 @@ def test_who_can_do_without_a_short_accelerator_is_sent_to_the_other() -> None:
     )
     standing = Standing(problem)
 
-    leads = Market(standing).lead(4.0, [0, 1])
+    leads = [*Market(standing).lead(4.0, [0, 1])]
 
     assert [lead.request for lead in leads] == [1, 0]
-    assert [[one.kind[0] for one in ways] for ways in standing.forms[1].dear[2, 0]] == [
+    assert [[one.kind[0] for one in ways] for ways in standing.forms[1].ways_in((2, 0))] == [
         ["A100", "H20"],
         ["A100", "H20"],
     ]
@@ -54,13 +55,24 @@ def test_where_nothing_is_short_everything_is_a_lead_and_preferences_stand() -> 
     cells = [cell("m/a/p", "A100", whole=(8,)), cell("m/a/p", "H20", whole=(8,))]
     standing = Standing(problem_of(cells, asks("either", 2, prefill=either, decode=either)))
 
-    leads = Market(standing).lead(1.0, [0])
+    leads = [*Market(standing).lead(1.0, [0])]
 
     assert leads == [Lead(0, Candidate(2, 0, None, 16, 0))]
-    assert [[one.kind[0] for one in ways] for ways in standing.forms[0].dear[2, 0]] == [
+    assert [[one.kind[0] for one in ways] for ways in standing.forms[0].ways_in((2, 0))] == [
         ["H20", "A100"],
         ["H20", "A100"],
     ]
+
+
+def test_of_many_equal_domains_the_first_are_asked() -> None:
+    cells = [cell(f"m/{at:03}/p", whole=(2,)) for at in range(300)]
+    other = asks("other", 1, new_groups=0)
+    standing = Standing(problem_of(cells, other, asks("chat", 3)))
+
+    leads = [*Market(standing).lead(1.0, [0, 1])]
+
+    assert {lead.request for lead in leads} == {1}
+    assert [lead.candidate.place for lead in leads] == [*range(300)]
 
 
 def test_a_whole_sub_cluster_is_asked_in_its_cheapest_zone() -> None:
