@@ -58,7 +58,7 @@ class Asks:
 
     def lead(self, at: int) -> Lead:
         """Return one lead."""
-        home = int(self._home[at])
+        home = int(self.home[at])
         one = Candidate(
             depth=int(self.depth[at]),
             place=int(self.place[at]),
@@ -72,15 +72,15 @@ class Asks:
         forms, domains = self._standing.forms, self._standing.domains
         found = [places for form in forms for places in self._places(form)]
         lengths = [len(one.places) for one in found]
-        #: per lead: its request, its domain, and the most steps that fit there
+        #: per lead: its request and domain, the most steps that fit, the group (−1 = a new one)
         self.request: Ints = np.repeat([one.request for one in found], lengths)
         self.depth: Ints = np.repeat([one.depth for one in found], lengths)
         self.place: Ints = np.concatenate([one.places for one in found])
         self.most: Floats = np.concatenate([one.bounds for one in found]).astype(float)
-        self._home: Ints = np.concatenate([one.homes for one in found])
+        self.home: Ints = np.concatenate([one.homes for one in found])
         self._excess: Ints = np.concatenate([one.excess for one in found])
         preferred = np.array([form.request.depths[0] for form in forms])[self.request]
-        wider = np.where(self._home < 0, preferred - self.depth, 0)
+        wider = np.where(self.home < 0, preferred - self.depth, 0)
         gpus = np.array([form.request.step_gpus for form in forms])[self.request]
         #: what the objective takes off a step for where it is
         self.extra: Floats = (SCARCE * self._excess + WIDER * wider) * gpus

@@ -79,14 +79,14 @@ class Market:
     def lead(self, target: float, order: Sequence[int]) -> Iterator[Lead]:
         """Yield where to place what next; what is worth less than its GPUs are is left out.
 
-        Who has no steps left by then is passed over. Ways to build an instance are put in the order
-        of their prices in each domain.
+        Who has no steps or groups left by then is passed over. Ways to build an instance are put in
+        the order of their prices in each domain.
 
         Args:
             target: worth of a solution that is known.
             order: indices of requests by urgency, which decides between nearly equal gains.
         """
-        asks, left = self._asks, self._standing.left
+        asks, left, groups = self._asks, self._standing.left, self._standing.groups
         prices, asked = self._clear(target)
         self._prefer(prices)
         cost = np.maximum(self._costs(prices)[1], self._worth / _CHEAP)
@@ -98,7 +98,7 @@ class Market:
         found = np.lexsort((-rank, places[asks.request], -classes))
         found = found[rank[found] >= 1.0]
         for at, request in zip(found.tolist(), asks.request[found].tolist(), strict=True):
-            if left[request]:
+            if left[request] and (groups[request] > 0 or asks.home[at] >= 0):
                 yield asks.lead(at)
 
     def _clear(self, target: float) -> tuple[Floats, Floats]:

@@ -77,9 +77,7 @@ def _start_again(standing: Standing, order: Sequence[int]) -> None:
 
 def _settle(standing: Standing, lead: Lead) -> None:
     index, one = lead.request, lead.candidate
-    left = standing.left[index]
-    if not left or (one.home is None and not standing.groups[index]):
-        return
-    stand = best(standing, standing.forms[index], min(left, one.bound), [one], by_worth=True)
+    limit = min(standing.left[index], one.bound)
+    stand = best(standing, standing.forms[index], limit, [one], by_worth=True)
     if stand is not None:
         standing.put(stand)

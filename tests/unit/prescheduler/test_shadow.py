@@ -77,10 +77,11 @@ def test_of_many_equal_domains_the_first_are_asked() -> None:
 
 def test_a_whole_sub_cluster_is_asked_in_its_cheapest_zone() -> None:
     cells = [cell(f"m/{zone}/p", whole=(4,)) for zone in "ab"]
+    here, gone = (Home(name=zone, domain=("m", zone)) for zone in "az")
     problem = problem_of(
         cells,
         asks("wide", 2, depths=(1,)),
-        asks("bound", 2, new_groups=0, homes=(Home(name="g", domain=("m", "a")),)),
+        asks("bound", 2, new_groups=0, homes=(here, gone)),
     )
 
     leads = Market(Standing(problem)).lead(1.0, [0, 1])
