@@ -205,7 +205,9 @@ class Controller:
 
     def _metrics_text(self) -> str:
         ages_s = {self._subcluster.name: self._subcluster.age_s()}
-        return self._figures.text(leads=self._lease is not None and self._leads(), ages_s=ages_s)
+        leads = self._lease is not None and self._leads()
+        contested = tuple(self._subcluster.contested)
+        return self._figures.text(leads=leads, ages_s=ages_s, contested=contested)
 
     def _leads(self, limit_s: float = 0.0) -> bool:
         return self._lease is None or self._lease.wait(limit_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from copy import deepcopy
 from pathlib import Path
@@ -26,6 +27,7 @@ OPTIONS = {
     "looks only, files of its own making": ("--set-file", FILES),
     "acts, watched by the operator": (
         *("--set-file", FILES, "--set", "act=true,serviceMonitor.enabled=true"),
+        *("--set", "prometheusRule.enabled=true,dashboard.enabled=true"),
         *("--set", "serviceMonitor.labels.release=kube-prometheus"),
     ),
     "closed in, on nodes of its own": (
@@ -89,7 +91,7 @@ def test_lint_finds_nothing_and_the_api_server_takes_every_object(
     assert (linted.returncode, "0 chart(s) failed" in linted.stdout) == (0, True), linted.stdout
     assert applied(plane, namespaces("serving", "a", "b", "leases")).returncode == 0
     objects = chart(*options)
-    with plane.client() as client, installed(client, "ServiceMonitor"):
+    with plane.client() as client, installed(client, "ServiceMonitor", "PrometheusRule"):
         done = applied(plane, objects, "--dry-run=server")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == len(objects)
@@ -170,6 +172,18 @@ def test_kinds_that_are_not_used_are_not_granted() -> None:
     assert {group for group, listed in groups() if listed} == {
         group for group, listed in less if listed
     }
+
+
+def test_alerts_and_dashboard_come_as_they_are_in_their_files() -> None:
+    monitoring = CHART.parents[1] / "monitoring"
+    wanted = "prometheusRule.enabled=true,dashboard.enabled=true"
+    objects = chart("--set", wanted)
+    (rule,) = [one for one in objects if one["kind"] == "PrometheusRule"]
+    alerts = (monitoring / "alerts.yaml").read_text(encoding="utf-8")
+    assert rule["spec"] == yaml.safe_load(alerts)
+    (board,) = [one["data"] for one in objects if one["kind"] == "ConfigMap"]
+    dashboard = (monitoring / "dashboard.json").read_text(encoding="utf-8")
+    assert json.loads(board["heteroscale.json"]) == json.loads(dashboard)
 
 
 def test_what_is_installed_starts_and_every_file_of_it_is_where_it_should_be(

@@ -5,14 +5,15 @@ Ticks are taken in by the loop's thread, text is asked for by any other.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from threading import Lock
 
 from heteroscale.entities.action import RotationAction, ScaleAction, group_role_key
 from heteroscale.entities.reasons import ReasonCode
 from heteroscale.entities.service import FleetSpec
-from heteroscale.entities.snapshot import GroupRole
+from heteroscale.entities.snapshot import GroupRole, InstanceState
 from heteroscale.loop import TickReport
 from heteroscale.report.exposition import Family, Histogram, Values, exposition
 
@@ -63,25 +64,31 @@ class OwnMetrics:
         with self._lock:
             self._last = None
 
-    def text(self, *, leads: bool, ages_s: Mapping[str, float]) -> str:
+    def text(
+        self, *, leads: bool, ages_s: Mapping[str, float], contested: Iterable[str] = ()
+    ) -> str:
         """Return everything in Prometheus' text format.
 
         Args:
             leads: whether we act now.
             ages_s: sub-cluster → seconds since what is held of it was known to be current.
+            contested: services whose counts somebody else sets, too.
         """
         with self._lock:
             return "".join(
                 (
-                    *exposition(self._now(leads, ages_s)),
+                    *exposition(self._now(leads, ages_s, contested)),
                     *exposition(self._counts()),
                     *self._tick_s.lines(),
-                    *(() if self._last is None else exposition(_of_tick(self._last))),
+                    *(() if self._last is None else exposition(_of_tick(self._last, self._fleet))),
                 )
             )
 
-    def _now(self, leads: bool, ages_s: Mapping[str, float]) -> Iterator[Family]:
+    def _now(
+        self, leads: bool, ages_s: Mapping[str, float], contested: Iterable[str]
+    ) -> Iterator[Family]:
         yield _gauge("leader", "Whether this controller may act.", float(leads))
+        yield _gauge("interval_seconds", "Time between two ticks.", self._fleet.interval_s)
         yield _gauge("frozen", "Whether the fleet is frozen.", float(self._fleet.freeze))
         yield Family(
             name="heteroscale_subcluster_age_seconds",
@@ -90,6 +97,8 @@ class OwnMetrics:
             labels=("subcluster",),
             series={(name,): age_s for name, age_s in ages_s.items()},
         )
+        help_text = "Whether somebody else sets counts of a service, too."
+        yield _gauges("contested", help_text, ("service",), {(name,): 1.0 for name in contested})
         modes: Counter[Values] = Counter((spec.mode.value,) for spec in self._fleet.services)
         yield Family(
             name="heteroscale_services",
@@ -109,7 +118,7 @@ class OwnMetrics:
         yield _count("actions", "Actions sent.", labels, self._actions)
 
 
-def _of_tick(report: TickReport) -> Iterator[Family]:
+def _of_tick(report: TickReport, fleet: FleetSpec) -> Iterator[Family]:
     """Yield what one tick saw and wants."""
     snapshot, plan = report.snapshot, report.plan
     yield _gauge("last_tick_timestamp_seconds", "When the last tick began.", snapshot.now_s)
@@ -129,16 +138,25 @@ def _of_tick(report: TickReport) -> Iterator[Family]:
     yield _gauges("replicas", "Counts as they are.", labels, counted)
     help_text = "Counts as they would be were every action of the plan sent."
     yield _gauges("would_be_replicas", help_text, labels, planned)
+    drain_timeout_s = {spec.name: spec.lifecycle.drain_timeout_s for spec in fleet.services}
+    overdue: Counter[Values] = Counter()
     states: Counter[Values] = Counter()
     unknown: Counter[Values] = Counter()
     ages_s: dict[Values, float] = {}
     for service, seen in snapshot.services.items():
         states.update((service, one.role, one.state.value) for one in seen.instances)
+        limit_s = drain_timeout_s.get(service, math.inf)
+        overdue[service,] = sum(
+            one.state is InstanceState.DRAINING and snapshot.now_s - one.since_s > limit_s
+            for one in seen.instances
+        )
         unknown.update((service, one.cause.value) for one in seen.readings if one.cause)
         ages = [one.age_s for one in seen.readings if one.cause is None]
         if ages:
             ages_s[service,] = max(ages)
     yield _gauges("instances", "Instances.", ("service", "role", "state"), states)
+    help_text = "Instances that drain for longer than their service lets them."
+    yield _gauges("overdue_drains", help_text, ("service",), overdue)
     labels = ("service", "cause")
     yield _gauges("unknown_readings", "Readings without a value, by cause.", labels, unknown)
     yield _gauges("reading_age_seconds", "Age of the oldest reading.", ("service",), ages_s)

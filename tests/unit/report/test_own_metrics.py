@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from heteroscale.entities.service import FleetSpec, Mode
+from heteroscale.entities.snapshot import InstanceState
 from heteroscale.report.exposition import Family, exposition
 from heteroscale.report.own_metrics import OwnMetrics
 from tests.unit.journal.fleets import busy, fleet, service
@@ -29,6 +34,7 @@ def test_observed_services_say_what_their_counts_would_be() -> None:
     said = {name: figure for name, figure in told(Mode.OBSERVE).items() if "duration" not in name}
     assert said == {
         "heteroscale_leader": "1.0",
+        "heteroscale_interval_seconds": "15.0",
         "heteroscale_frozen": "0.0",
         'heteroscale_subcluster_age_seconds{subcluster="east"}': "0.5",
         'heteroscale_subcluster_age_seconds{subcluster="west"}': "inf",
@@ -53,6 +59,7 @@ def test_observed_services_say_what_their_counts_would_be() -> None:
         f'heteroscale_would_be_replicas{{{whose}"prefill",accelerator="H20"}}': "3",
         f'heteroscale_instances{{{whose}"decode",state="ready"}}': "2",
         f'heteroscale_instances{{{whose}"prefill",state="ready"}}': "2",
+        'heteroscale_overdue_drains{service="chat"}': "0",
         'heteroscale_unknown_readings{service="chat",cause="stale"}': "1",
         'heteroscale_reading_age_seconds{service="chat"}': "5.0",
     }
@@ -90,12 +97,40 @@ def test_before_the_first_tick_only_what_is_known_is_said() -> None:
     said = {name: figure for name, figure in series(text).items() if "duration" not in name}
     assert said == {
         "heteroscale_leader": "0.0",
+        "heteroscale_interval_seconds": "15.0",
         "heteroscale_frozen": "1.0",
         'heteroscale_subcluster_age_seconds{subcluster="east"}': "0.5",
         'heteroscale_subcluster_age_seconds{subcluster="west"}': "inf",
         "heteroscale_ticks_total": "0",
         "heteroscale_notices_total": "0",
     }
+
+
+def test_services_that_somebody_else_sets_are_named() -> None:
+    figures = OwnMetrics(FleetSpec(services=()))
+    said = series(figures.text(leads=True, ages_s={}, contested=("chat",)))
+    assert said['heteroscale_contested{service="chat"}'] == "1.0"
+
+
+@pytest.mark.parametrize(
+    ("since_s", "overdue"),
+    [
+        pytest.param(599.0, "0", id="it may drain for as long"),
+        pytest.param(601.0, "1", id="it drains for longer than it may"),
+    ],
+)
+def test_drains_past_their_timeout_are_counted(since_s: float, overdue: str) -> None:
+    run = busy(Mode.OBSERVE)
+    report = run.tick()
+    seen = report.snapshot.services["chat"]
+    first, *others = seen.instances
+    state, now_s = InstanceState.DRAINING, report.snapshot.now_s
+    draining = replace(first, state=state, since_s=now_s - since_s)
+    services = {"chat": replace(seen, instances=(draining, *others))}
+    figures = OwnMetrics(fleet(service("chat")))
+    figures.take(replace(report, snapshot=replace(report.snapshot, services=services)), 0.1)
+    said = series(figures.text(leads=True, ages_s={}))
+    assert said['heteroscale_overdue_drains{service="chat"}'] == overdue
 
 
 def test_label_values_cannot_break_out_of_their_quotes() -> None:
