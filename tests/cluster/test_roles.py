@@ -45,6 +45,8 @@ SPACE, GATED = "roles", "roles-gated"
 OWN = "heteroscale"
 KINDS = {SCALABLES[kind].plural: kind for kind in ScalableKind}
 PAIR = [{"name": "prefill", "replicas": 1}, {"name": "decode", "replicas": 1}]
+#: verbs that only what is told of ScaledServices needs
+TELLING = (f"{PLURAL}/status", "events")
 
 
 def rules() -> Iterator[Any]:
@@ -232,10 +234,12 @@ def not_remembered(plane: ControlPlane, client: httpx.Client, verb: str, fault: 
 
 
 def flow(roles: Roles, resource: str, verb: str) -> Callable[[], None] | None:
-    """Return what fails without a verb; None = the check-up alone, or a second try, needs it."""
+    """Return what fails without a verb; None = what is told, or a second try, needs it."""
     fault = f'cannot {verb} resource "{resource}"'
     plural, _, part = resource.partition("/")
     kind = KINDS.get(plural, ScalableKind.DEPLOYMENT)
+    if resource in TELLING:
+        return None
     if resource == "leases":
         return lambda: not_led(roles.plane, roles.client, verb, fault)
     if resource == "configmaps":
@@ -263,7 +267,7 @@ def test_a_verb_that_is_taken_away_is_missed_and_no_other(
     place = "the cluster" if resource == "nodes" else "namespace "
 
     def missed() -> list[str]:
-        spaces = (SPACE,) if resource == PLURAL else ()
+        spaces = (SPACE,) if resource in (PLURAL, *TELLING) else ()
         found = checked(roles.plane, concerned, namespaces=spaces)
         return [one.what for one in found if one.what.startswith("we may not")]
 
