@@ -19,8 +19,6 @@ from heteroscale.entities.action import (
     Action,
     Outcome,
     OutcomeKind,
-    RotationAction,
-    ScaleAction,
 )
 from heteroscale.entities.snapshot import GroupRole, Instance, Observation
 from heteroscale.entities.topology import Node, NodeRecord
@@ -28,6 +26,7 @@ from heteroscale.errors import SubclusterUnavailable
 from heteroscale.ports import Clock
 from heteroscale.prescheduler.inventory import take_inventory
 from heteroscale.subcluster.api_server import ApiServer
+from heteroscale.subcluster.change import Change
 from heteroscale.subcluster.in_the_way import in_the_way
 from heteroscale.subcluster.levers import Lever, lever_of
 from heteroscale.subcluster.pods import group_of, instance_of, pod_named
@@ -40,8 +39,9 @@ from heteroscale.subcluster.scalables import (
     rolls_out,
 )
 from heteroscale.subcluster.second_writers import SecondWriters
+from heteroscale.subcluster.together import carried_out
 from heteroscale.subcluster.watched import ObjectKey, Watched, key_of
-from heteroscale.subcluster.writing import Change, Hindrances, Writer
+from heteroscale.subcluster.writing import Hindrances, Writer
 
 #: changes under way at once
 _AT_ONCE = 8
@@ -206,13 +206,17 @@ class InPlaceSubcluster:
         return self._engines[1]
 
     def apply(self, actions: Sequence[Action], deadline_s: float) -> tuple[Outcome, ...]:
-        """Carry out the batch: counts and pods at once, several at a time."""
+        """Carry out the batch: counts and pods at once, several at a time.
+
+        Where several counts of a group grow, or several shrink, each is rehearsed before any is
+        set: what is refused to one role would leave the others without it.
+        """
+        changes: Mapping[str, Change] = {}
         if self._writes:
             self.observe()
-        changes = tuple(
-            self._threads.map(lambda action: self._changed(action, deadline_s), actions)
-        )
+            changes = carried_out(self._writer, self._threads, actions, deadline_s)
         now_s = self._clock.now_s()
+        only_observed = Change(OutcomeKind.REFUSED, "nothing is written: we only observe")
         return tuple(
             Outcome(
                 action_id=action.id,
@@ -221,7 +225,8 @@ class InPlaceSubcluster:
                 at_s=now_s,
                 detail=change.detail,
             )
-            for action, change in zip(actions, changes, strict=True)
+            for action in actions
+            for change in (changes.get(action.id, only_observed),)
         )
 
     def close(self) -> None:
@@ -237,14 +242,6 @@ class InPlaceSubcluster:
             one.join()
         self._threads.shutdown()
         self._api.close()
-
-    def _changed(self, action: Action, deadline_s: float) -> Change:
-        if not self._writes:
-            return Change(OutcomeKind.REFUSED, "nothing is written: we only observe")
-        if isinstance(action, ScaleAction):
-            return self._writer.scale(action, deadline_s)
-        assert isinstance(action, RotationAction)
-        return self._writer.rotate(action, deadline_s)
 
     def _watches(self) -> tuple[Watched, ...]:
         """Return the watches of what is scaled."""

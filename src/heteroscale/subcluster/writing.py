@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from heteroscale.config.cluster_sections import ClusterFile, ScalableKind, WorkloadSection
-from heteroscale.entities.action import OutcomeKind, Rotation, RotationAction, ScaleAction
+from heteroscale.entities.action import (
+    Action,
+    OutcomeKind,
+    Rotation,
+    RotationAction,
+    ScaleAction,
+)
 from heteroscale.entities.snapshot import WAYS, Instance
 from heteroscale.ports import Clock
 from heteroscale.subcluster.api_server import (
@@ -18,6 +25,7 @@ from heteroscale.subcluster.api_server import (
     NotReached,
     Reply,
 )
+from heteroscale.subcluster.change import APPLIED, Change, not_reached, refusal
 from heteroscale.subcluster.levers import Lever, gate_is_open, gate_patch, lever_of
 from heteroscale.subcluster.pods import (
     DELETION_COST,
@@ -30,7 +38,6 @@ from heteroscale.subcluster.pods import (
 from heteroscale.subcluster.scalables import (
     SCALABLES,
     KubeObject,
-    Scalable,
     Victims,
     count_patch,
     pods_of,
@@ -38,24 +45,19 @@ from heteroscale.subcluster.scalables import (
 )
 from heteroscale.subcluster.watched import Watched
 
-_NOT_FOUND, _CONFLICT, _UNPROCESSABLE = 404, 409, 422
-#: what a failed `test` of a JSON patch is answered with
-_TEST_FAILED = "testing"
+_CONFLICT = 409
 #: objects change for reasons of their own; a write that met one is tried again so often
 _TRIES = 4
+#: makes the API server go through all of a change but keeping it
+_REHEARSED = "?dryRun=All"
+#: how it answers where a webhook cannot be asked without acting
+_NO_REHEARSAL = 400
 #: far below the 0 of a pod without the annotation
 _CHEAP = "-1000"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What became of one write."""
-
-    kind: OutcomeKind
-    detail: str = ""
-
-
-APPLIED = Change(OutcomeKind.APPLIED)
+#: what holds a count, and as it was seen
+_Target: TypeAlias = tuple[WorkloadSection, KubeObject]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,8 +110,75 @@ class Writer:
         self._instances = {one.uid: one for one in instances}
         self._hindrances = hindrances
 
-    def scale(self, action: ScaleAction, deadline_s: float) -> Change:
-        """Set one count, the named instances made the first to go."""
+    def moves(self, actions: Sequence[Action]) -> tuple[tuple[Action, ...], ...]:
+        """Return the actions, those together whose counts one object holds and one patch sets."""
+        together: dict[tuple[str, ...], list[Action]] = {}
+        for one in actions:
+            workload = self._workload_of(one) if isinstance(one, ScaleAction) else None
+            key: tuple[str, ...] = (one.id,)
+            if workload is not None and not SCALABLES[workload.kind].has_scale:
+                key = (workload.kind, workload.namespace, workload.name)
+            together.setdefault(key, []).append(one)
+        return tuple(map(tuple, together.values()))
+
+    def rehearse(self, actions: Sequence[ScaleAction], deadline_s: float) -> Change:
+        """Ask the API server whether counts of one object could be set; nothing is changed.
+
+        Where something that it asks itself cannot answer without acting, nobody knows, and they
+        may be tried.
+        """
+        targets = self._targets_of(actions)
+        if isinstance(targets, Change):
+            return targets
+        try:
+            reply = self._set_counts(actions, targets, deadline_s, rehearsed=True)
+        except NotReached as error:
+            return Change(OutcomeKind.REFUSED, str(error))
+        if isinstance(reply, Change):
+            return reply
+        return APPLIED if reply.done or reply.status == _NO_REHEARSAL else refusal(reply)
+
+    def scale(self, actions: Sequence[ScaleAction], deadline_s: float) -> Change:
+        """Set counts of one object, all or none; the named instances made the first to go."""
+        targets = self._targets_of(actions)
+        if isinstance(targets, Change):
+            return targets
+        workload, _ = targets[0]
+        try:
+            for action in actions:
+                refused = self._name_victims(action, workload, deadline_s)
+                if refused is not None:
+                    return refused
+            reply = self._set_counts(actions, targets, deadline_s)
+        except NotReached as error:
+            return not_reached(error)
+        if isinstance(reply, Change):
+            return reply
+        if reply.done and SCALABLES[workload.kind].has_scale:
+            self._look_again(workload)
+            return APPLIED
+        return self._taken(reply, self._objects[workload.kind, workload.namespace])
+
+    def _look_again(self, workload: WorkloadSection) -> None:
+        """Take in an object whose count was set; what is not answered now, its watch will tell."""
+        with suppress(NotReached):
+            path = SCALABLES[workload.kind].path(workload.namespace, workload.name)
+            reply = self._api.get(path)
+            if reply.done:
+                self._objects[workload.kind, workload.namespace].take(reply.body)
+
+    def _targets_of(self, actions: Sequence[ScaleAction]) -> Sequence[_Target] | Change:
+        """Return what holds each count, or why one of them may not be set."""
+        targets = []
+        for action in actions:
+            target = self._target_of(action)
+            if isinstance(target, Change):
+                return target
+            targets.append(target)
+        return targets
+
+    def _target_of(self, action: ScaleAction) -> _Target | Change:
+        """Return what holds a count, or why it may not be set."""
         shrinks = action.replicas < action.expected_replicas
         hindrance = self._hindrances.of(action.service, shrinks=shrinks)
         if hindrance:
@@ -126,13 +195,7 @@ class Writer:
         replicas = replicas_of(SCALABLES[workload.kind], found, workload.component)
         if (generation, replicas) != (action.version, action.expected_replicas):
             return Change(OutcomeKind.STALE, f"{replicas} replicas at generation {generation}")
-        try:
-            refused = self._name_victims(action, workload, deadline_s)
-            if refused is not None:
-                return refused
-            return self._set_count(action, workload, found, deadline_s)
-        except NotReached as error:
-            return _not_reached(error)
+        return workload, found
 
     def rotate(self, action: RotationAction, deadline_s: float) -> Change:
         """Move one pod in or out of rotation."""
@@ -164,7 +227,7 @@ class Writer:
                     return self._pull(reply.body, action, lever, deadline_s)
                 reply = self._api.get(path)
             except NotReached as error:
-                return _not_reached(error)
+                return not_reached(error)
             if not reply.done or uid_of(reply.body) != action.uid:
                 return Change(OutcomeKind.STALE, f"{action.uid} is gone")
             pod = reply.body
@@ -250,55 +313,57 @@ class Writer:
         reply = self._api.patch(_pod_path(pod), patch, MERGE_PATCH, deadline_s)
         return self._taken(reply, self._pods[metadata["namespace"]])
 
-    def _set_count(
+    def _set_counts(
         self,
-        action: ScaleAction,
-        workload: WorkloadSection,
-        found: KubeObject,
+        actions: Sequence[ScaleAction],
+        targets: Sequence[_Target],
         deadline_s: float,
-    ) -> Change:
+        *,
+        rehearsed: bool = False,
+    ) -> Reply | Change:
+        """Return what the API server answers, or why it need not be asked.
+
+        Raises:
+            NotReached: no answer.
+        """
+        workload, found = targets[0]
         scalable = SCALABLES[workload.kind]
         path = scalable.path(workload.namespace, workload.name)
-        watched = self._objects[workload.kind, workload.namespace]
-        if not scalable.has_scale:
-            patch = count_patch(
-                scalable, found, workload.component, action.expected_replicas, action.replicas
+        if scalable.has_scale:
+            (action,) = actions
+            return self._put_scale(f"{path}/scale", action, deadline_s, rehearsed=rehearsed)
+        patch = [
+            part
+            for action, (one, _) in zip(actions, targets, strict=True)
+            for part in count_patch(
+                scalable, found, one.component, action.expected_replicas, action.replicas
             )
-            reply = self._api.patch(path, patch, JSON_PATCH, deadline_s)
-            return self._taken(reply, watched)
-        change = self._put_scale(scalable, workload, action, deadline_s)
-        if change.kind is OutcomeKind.APPLIED:
-            reply = self._api.get(path)
-            if reply.done:
-                watched.take(reply.body)
-        return change
+            or ()
+        ]
+        url = path + _REHEARSED if rehearsed else path
+        return self._api.patch(url, patch, JSON_PATCH, deadline_s)
 
     def _put_scale(
-        self,
-        scalable: Scalable,
-        workload: WorkloadSection,
-        action: ScaleAction,
-        deadline_s: float,
-    ) -> Change:
+        self, path: str, action: ScaleAction, deadline_s: float, *, rehearsed: bool
+    ) -> Reply | Change:
         """Write the count through /scale, if it is still the expected one.
 
         The object changes when its pods do, too: what moved beside the count is tried again.
         """
-        path = f"{scalable.path(workload.namespace, workload.name)}/scale"
         for _ in range(_TRIES):
             reply = self._api.get(path)
             if not reply.done:
-                return _refusal(reply)
+                return reply
             scale: dict[str, Any] = {**reply.body}
             seen = (scale.get("spec") or {}).get("replicas", 0)
             if seen != action.expected_replicas:
                 return Change(OutcomeKind.STALE, f"{seen} replicas")
             scale["spec"] = {"replicas": action.replicas}
             scale.pop("status", None)
-            reply = self._api.put(path, scale, deadline_s)
+            reply = self._api.put(path + _REHEARSED if rehearsed else path, scale, deadline_s)
             if reply.status != _CONFLICT:
                 break
-        return APPLIED if reply.done else _refusal(reply)
+        return reply
 
     def _pod(self, uid: str) -> KubeObject | None:
         namespace, _, rest = uid.partition("/")
@@ -310,7 +375,7 @@ class Writer:
 
     def _taken(self, reply: Reply, watched: Watched) -> Change:
         if not reply.done:
-            return _refusal(reply)
+            return refusal(reply)
         watched.take(reply.body)
         return APPLIED
 
@@ -318,18 +383,3 @@ class Writer:
 def _pod_path(pod: KubeObject) -> str:
     metadata = pod["metadata"]
     return f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
-
-
-def _refusal(reply: Reply) -> Change:
-    """Return what an answer means: the target moved, we may not, or nobody knows."""
-    tested = reply.status == _UNPROCESSABLE and _TEST_FAILED in reply.reason.lower()
-    if tested or reply.status in (_NOT_FOUND, _CONFLICT):
-        return Change(OutcomeKind.STALE, reply.reason)
-    if reply.status >= 500:
-        return Change(OutcomeKind.UNKNOWN, reply.reason)
-    return Change(OutcomeKind.REFUSED, reply.reason)
-
-
-def _not_reached(error: NotReached) -> Change:
-    kind = OutcomeKind.UNKNOWN if error.sent else OutcomeKind.REFUSED
-    return Change(kind, str(error))
