@@ -78,6 +78,15 @@ test-cluster: setup ## Run the tests against a Kubernetes control plane, built f
 	bash tests/cluster/build.sh $(CLUSTER)
 	HETEROSCALE_CLUSTER=$(abspath $(CLUSTER)) $(BIN)/python -m pytest tests/cluster tests/contracts/test_subcluster.py tests/contracts/test_store.py $(PYTEST_ARGS)
 
+# Moments at which controllers are killed.
+KILLS ?= 50
+
+.PHONY: soak-cluster
+soak-cluster: setup prometheus ## Break what is between controllers, cluster and Prometheus, 200 seeds; kill controllers
+	bash tests/cluster/build.sh $(CLUSTER)
+	HETEROSCALE_CLUSTER=$(abspath $(CLUSTER)) $(BIN)/python -m tests.cluster.soak $(SOAK_ARGS)
+	HETEROSCALE_CLUSTER=$(abspath $(CLUSTER)) HETEROSCALE_KILLS=$(KILLS) $(BIN)/python -m pytest tests/cluster/test_killed.py
+
 .PHONY: coverage
 coverage: PYTEST_ARGS += --cov --cov-report=term-missing
 coverage: test ## Run every test; the core must be covered to the last branch

@@ -15,7 +15,7 @@ from heteroscale.adapters.wall_clock import WallClock
 #: of a metrics file: what `Serving` tells, read by rules of its own
 METRICS = """\
 servers:
-  - {{name: main, url: "{url}", timeout_s: 1, sources: [{{dialect: ours}}]}}
+  - {{name: main, url: "{url}", timeout_s: 3, sources: [{{dialect: ours}}]}}
 window_s: 5
 latency_window_s: 5
 dialects:
@@ -43,6 +43,8 @@ class _Service:
     tps: float = 0.0
     made: float = 0.0
     at_s: float = field(default_factory=WallClock().now_s)
+    #: scrapes are told again and again what was so at `at_s`
+    frozen: bool = False
 
 
 class Serving:
@@ -60,6 +62,14 @@ class Serving:
             self._count(self._services[service])
             self._services[service].tps = tps
 
+    def freeze(self, service: str, *, frozen: bool) -> None:
+        """Count no further, and say since when; or go on."""
+        with self._lock:
+            one = self._services[service]
+            if frozen != one.frozen:
+                self._count(one)
+                one.frozen, one.at_s = frozen, self._clock.now_s()
+
     def text(self) -> str:
         """Return what is told to a scrape now."""
         with self._lock:
@@ -70,23 +80,25 @@ class Serving:
     def _told(self, name: str, service: _Service) -> Iterator[str]:
         self._count(service)
         made = service.made / _ENGINES
+        when = f" {service.at_s * 1000.0:.0f}" if service.frozen else ""
         for role in ROLES:
             for engine in range(_ENGINES):
                 whose = f'heteroscale_service="{name}",heteroscale_role="{role}"'
                 labels = f'{whose},instance="{name}-{role}-{engine}"'
                 latency = _LATENCY[role]
-                yield f"tokens_total{{{labels}}} {made:.2f}\n"
-                yield f"waiting{{{labels}}} 0\n"
-                yield f"kv_usage{{{labels}}} 0.2\n"
+                yield f"tokens_total{{{labels}}} {made:.2f}{when}\n"
+                yield f"waiting{{{labels}}} 0{when}\n"
+                yield f"kv_usage{{{labels}}} 0.2{when}\n"
                 for bound in (_FAST_S, "+Inf"):
                     yield f'{latency}_bucket{{{labels},le="{bound}"}} {made:.2f}\n'
-                yield f"{latency}_sum{{{labels}}} {made * _FAST_S:.4f}\n"
-                yield f"{latency}_count{{{labels}}} {made:.2f}\n"
+                yield f"{latency}_sum{{{labels}}} {made * _FAST_S:.4f}{when}\n"
+                yield f"{latency}_count{{{labels}}} {made:.2f}{when}\n"
 
     def _count(self, service: _Service) -> None:
         now_s = self._clock.now_s()
-        service.made += service.tps * (now_s - service.at_s)
-        service.at_s = now_s
+        if not service.frozen:
+            service.made += service.tps * (now_s - service.at_s)
+            service.at_s = now_s
 
 
 def served_tps(prometheus: str, service: str = "chat") -> float:

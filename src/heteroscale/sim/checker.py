@@ -77,7 +77,7 @@ class Checked:
     ) -> None:
         """Take the loop, what it looks after, and the world as it truly is."""
         self._loop = loop
-        self._services = tuple(_ServiceChecks(spec) for spec in fleet.services)
+        self._services = tuple(ServiceChecks(spec) for spec in fleet.services)
         self._plant = plant
         self._subclusters = {one.name: one for one in subclusters}
 
@@ -100,7 +100,7 @@ class Checked:
         broken = [notice for notice in report.notices if notice.startswith(("begin:", "store:"))]
         for service in self._services:
             broken += service.broken(report)
-        return broken + _sent_wrongly(report)
+        return broken + sent_wrongly(report)
 
     def _of_world(self, report: TickReport) -> list[str]:
         broken: list[str] = []
@@ -125,7 +125,7 @@ class Checked:
         return broken
 
 
-class _ServiceChecks:
+class ServiceChecks:
     """What must hold of one service's part of every plan."""
 
     def __init__(self, spec: ServiceSpec) -> None:
@@ -253,7 +253,8 @@ def _count_of(instance: Instance) -> str:
     return group_role_key(instance.subcluster, instance.group, instance.role, instance.accelerator)
 
 
-def _sent_wrongly(report: TickReport) -> list[str]:
+def sent_wrongly(report: TickReport) -> list[str]:
+    """Return what was sent and not planned, or to one target twice."""
     planned = {action.id for action in report.plan.actions}
     targets = Counter((action.service, target_of(action)) for action in report.sent)
     twice = [target for (_, target), times in sorted(targets.items()) if times > 1]
