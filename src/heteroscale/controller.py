@@ -183,11 +183,12 @@ class Controller:
         self._figures.take(report, steady_s() - began_s)
         self._health.ticked()
         log_tick(report, self._said)
-        refused = self._asked.notices()
-        for notice in refused:
+        amiss = (*self._asked.notices(), *(self._publisher.notices() if self._publisher else ()))
+        for notice in amiss:
             if notice not in self._said:
                 _log.warning("%s", notice)
-        self._said = frozenset((*report.notices, *refused))
+        self._said = frozenset((*report.notices, *amiss))
+        self._figures.count_resources(self._asked.sorted_out.by_fate())
         return report
 
     def _reload(self, loop: ControlLoop) -> None:

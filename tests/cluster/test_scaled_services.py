@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ import pytest
 
 from heteroscale.adapters.wall_clock import WallClock
 from heteroscale.config.cluster_sections import ClusterFile, RoutingLabelSection
-from heteroscale.controller import Files
+from heteroscale.controller import Files, controller
 from heteroscale.entities.action import OutcomeKind
 from heteroscale.entities.service import FleetSpec
 from heteroscale.loop import TickReport
@@ -22,6 +23,7 @@ from heteroscale.subcluster.api_server import ApiServer
 from heteroscale.subcluster.asked_fleet import AskedFleet
 from heteroscale.subcluster.in_place import InPlaceSubcluster
 from heteroscale.subcluster.lease import FREEZE
+from heteroscale.subcluster.pods import ROTATION
 from tests.cluster.control_plane import NOBODY, PATIENCE_S, ControlPlane, until
 from tests.cluster.test_custom_resource import install
 from tests.cluster.test_doctor import asked as doctor
@@ -400,3 +402,43 @@ def test_whoever_freezes_the_fleet_stops_every_change_until_it_is_thawed(
         (set_up.state / "freeze").unlink()
         ticked(set_up, observe=False, most=3)
         assert counts(client, "frozen") == {"prefill": 2, "decode": 2}
+
+
+def out_of_rotation(client: httpx.Client, namespace: str) -> list[str]:
+    """Return the apps whose pods are out of rotation, one entry a pod."""
+    found = client.get(f"/api/v1/namespaces/{namespace}/pods").json()["items"]
+    return sorted(
+        one["metadata"]["labels"]["app"]
+        for one in found
+        if ROTATION in (one["metadata"].get("annotations") or {})
+        and ROUTE not in one["metadata"]["labels"]
+    )
+
+
+def test_what_is_out_of_rotation_comes_back_when_its_resource_is_deleted(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    pair = deployment("prefill", 2), deployment("decode", 2)
+    with (
+        plane.client() as client,
+        fleet_of(client, "given-up", *pair),
+        resources(client, sized("given-up", 1)),
+    ):
+        until(lambda: all_ready(client, "given-up", 2), "the pods are ready")
+        clock, stop = WallClock(), Event()
+        with controller(files(tmp_path, plane, "given-up"), clock, observe=False) as running:
+
+            def told(_: TickReport) -> None:
+                gone = client.get(path("given-up", "chat")).status_code == httpx.codes.NOT_FOUND
+                left = out_of_rotation(client, "given-up")
+                if not gone and left:
+                    seen.append(left)
+                    client.delete(path("given-up", "chat"))
+                if gone and not left:
+                    stop.set()
+
+            seen: list[list[str]] = []
+            running.run(stop, told, most=60)
+        assert seen == [["decode", "prefill"]]
+        assert out_of_rotation(client, "given-up") == []
+        assert counts(client, "given-up") == {"prefill": 2, "decode": 2}

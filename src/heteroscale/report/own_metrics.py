@@ -38,6 +38,7 @@ class OwnMetrics:
         self._reasons: Counter[Values] = Counter()
         self._actions: Counter[Values] = Counter()
         self._notices = 0
+        self._resources: Mapping[str, int] = {}
         self._last: TickReport | None = None
 
     def take(self, report: TickReport, took_s: float) -> None:
@@ -58,6 +59,10 @@ class OwnMetrics:
     def look_after(self, fleet: FleetSpec) -> None:
         """Tell of this fleet from now on."""
         self._fleet = fleet
+
+    def count_resources(self, resources: Mapping[str, int]) -> None:
+        """Tell of so many resources from now on, by why they are refused; "" = they are not."""
+        self._resources = resources
 
     def forget(self) -> None:
         """Say no more of what the last tick saw: somebody else knows better by now."""
@@ -106,6 +111,14 @@ class OwnMetrics:
             help="Services that are looked after.",
             labels=("mode",),
             series=modes,
+        )
+
+        yield Family(
+            name="heteroscale_resources",
+            kind="gauge",
+            help='ScaledServices, by why they are refused; "" = they are looked after.',
+            labels=("refused",),
+            series={(reason,): count for reason, count in self._resources.items()},
         )
 
     def _counts(self) -> Iterator[Family]:

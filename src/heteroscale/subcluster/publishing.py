@@ -74,7 +74,6 @@ class Publisher:
         """
         now_s = self._clock.now_s()
         tick = Tick.of(report, frozen=frozen)
-        sent = {one.service for one in report.sent}
         resources, sorted_out = fleet.resources(), fleet.sorted_out
         self._forget({one["metadata"]["uid"] for one in resources.values()}, now_s)
         for key, resource in resources.items():
@@ -90,10 +89,14 @@ class Publisher:
                     approval=approvals.get(name, ""),
                 )
             self._tell_status(key, case, tick, now_s)
-            if asked is not None and name in sent:
+            if asked is not None and name in tick.sent:
                 for told in told_of(name, report, tick.decisions.get(name)):
                     self._events.extend(self._book.writes(resource, told, now_s))
         self._due.set()
+
+    def notices(self) -> tuple[str, ...]:
+        """Return why something could not be told, in words; nothing else waits for it."""
+        return (f"ScaledServices cannot be told: {self.fault}",) if self.fault else ()
 
     def close(self) -> None:
         """Stop once all is told, or something cannot be."""

@@ -6,6 +6,7 @@ keeps a name or an object that two of them ask for.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
@@ -72,6 +73,10 @@ class SortedOut:
 
     asked: Mapping[ObjectKey, Asked]
     refused: Mapping[ObjectKey, Refusal]
+
+    def by_fate(self) -> Mapping[str, int]:
+        """Return how many are looked after (""), and how many are refused, by reason."""
+        return {"": len(self.asked), **Counter(one.reason for one in self.refused.values())}
 
     def specs(self) -> tuple[ServiceSpec, ...]:
         """Return the services that are looked after."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from heteroscale.config.scaled_service_status import LONGEST_MESSAGE, MOST_REASONS
-from heteroscale.entities.action import OutcomeKind, ScaleAction, group_role_key
+from heteroscale.entities.action import Action, Outcome, OutcomeKind, ScaleAction, group_role_key
 from heteroscale.entities.decision import Decision, Reason, Step
 from heteroscale.entities.reasons import ReasonCode, describe
 from heteroscale.entities.service import Mode, RoleSpec, ServiceSpec, Stage
@@ -66,13 +66,27 @@ class Tick:
 
     report: TickReport
     frozen: bool
-    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    decisions: Mapping[str, Decision]
+    planned: Mapping[str, Sequence[Action]]
+    #: what was sent, and what became of it
+    sent: Mapping[str, Sequence[tuple[Action, Outcome]]]
 
     @staticmethod
     def of(report: TickReport, *, frozen: bool) -> Tick:
         """Return a report ready to be asked for one service after the other."""
-        decisions = {one.service: one for one in report.plan.decisions}
-        return Tick(report=report, frozen=frozen, decisions=decisions)
+        planned: dict[str, list[Action]] = {}
+        for action in report.plan.actions:
+            planned.setdefault(action.service, []).append(action)
+        sent: dict[str, list[tuple[Action, Outcome]]] = {}
+        for action, outcome in zip(report.sent, report.outcomes, strict=True):
+            sent.setdefault(action.service, []).append((action, outcome))
+        return Tick(
+            report=report,
+            frozen=frozen,
+            decisions={one.service: one for one in report.plan.decisions},
+            planned=planned,
+            sent=sent,
+        )
 
 
 def status_of(case: Case, before: Status, tick: Tick, now_s: float) -> Status:
@@ -145,8 +159,9 @@ def _nothing(mode: str) -> dict[str, Any]:
 def _of_service(spec: ServiceSpec, tick: Tick, now_s: float, before: Status) -> dict[str, Any]:
     report = tick.report
     decision = tick.decisions.get(spec.name)
-    applied = [one.action_id for one in report.outcomes if _applied(one.service, one.kind, spec)]
-    roles = _roles(spec, report, frozenset(applied))
+    sent = tick.sent.get(spec.name, ())
+    applied = {action.id for action, one in sent if one.kind is OutcomeKind.APPLIED}
+    roles = _roles(spec, tick, applied)
     reason = telling(decision)
     waits = spec.mode is Mode.RECOMMEND and not applied
     return {
@@ -162,21 +177,17 @@ def _of_service(spec: ServiceSpec, tick: Tick, now_s: float, before: Status) -> 
     }
 
 
-def _applied(service: str, kind: OutcomeKind, spec: ServiceSpec) -> bool:
-    return service == spec.name and kind is OutcomeKind.APPLIED
-
-
 def _shown(decision: Decision | None) -> Iterable[Reason]:
     return () if decision is None else decision.reasons[:MOST_REASONS]
 
 
-def _roles(spec: ServiceSpec, report: TickReport, applied: Collection[str]) -> list[dict[str, Any]]:
+def _roles(spec: ServiceSpec, tick: Tick, applied: Collection[str]) -> list[dict[str, Any]]:
     """Return the counts of each role with instances, over all of its workloads."""
-    seen = report.snapshot.services.get(spec.name, ServiceSnapshot())
+    seen = tick.report.snapshot.services.get(spec.name, ServiceSnapshot())
     planned = {
         group_role_key(one.subcluster, one.group, one.role, one.accelerator): one
-        for one in report.plan.actions
-        if isinstance(one, ScaleAction) and one.service == spec.name
+        for one in tick.planned.get(spec.name, ())
+        if isinstance(one, ScaleAction)
     }
     current: Counter[str] = Counter()
     desired: Counter[str] = Counter()
@@ -264,9 +275,8 @@ def _lacks(case: Case, tick: Tick) -> Iterator[tuple[str, str]]:
     for text in case.amiss:
         yield "InTheWay", text
     name = case.spec.name if case.spec else ""
-    for action, outcome in zip(tick.report.sent, tick.report.outcomes, strict=True):
-        failed = outcome.kind in (OutcomeKind.REFUSED, OutcomeKind.UNKNOWN)
-        if action.service == name and failed:
+    for _, outcome in tick.sent.get(name, ()):
+        if outcome.kind in (OutcomeKind.REFUSED, OutcomeKind.UNKNOWN):
             yield f"Change{one_word(outcome.kind)}", outcome.detail
     decision = tick.decisions.get(name)
     for reason in decision.reasons if decision else ():
