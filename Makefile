@@ -76,7 +76,7 @@ CLUSTER := $(SERVERS)/cluster
 .PHONY: test-cluster
 test-cluster: setup ## Run the tests against a Kubernetes control plane, built from Go modules on first use
 	bash tests/cluster/build.sh $(CLUSTER)
-	HETEROSCALE_CLUSTER=$(abspath $(CLUSTER)) $(BIN)/python -m pytest tests/cluster tests/contracts/test_subcluster.py tests/contracts/test_store.py $(PYTEST_ARGS)
+	$(if $(wildcard $(DYNAMO)/.installed),HETEROSCALE_DYNAMO=$(DYNAMO)) HETEROSCALE_CLUSTER=$(abspath $(CLUSTER)) $(BIN)/python -m pytest tests/cluster tests/contracts/test_subcluster.py tests/contracts/test_store.py $(PYTEST_ARGS)
 
 # Moments at which controllers are killed.
 KILLS ?= 50

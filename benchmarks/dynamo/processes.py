@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +62,9 @@ class Processes:
     folder: Path
     #: role → what its engines are told beside the model and the step times
     words: dict[str, Sequence[str]]
+    #: what the front end is told, and its environment beside that of all
+    front_words: Sequence[str] = ()
+    front_settings: Mapping[str, str] = field(default_factory=dict)
     url: str = ""
     _port: int = _FIRST_PORT
     _front: subprocess.Popen[bytes] | None = None
@@ -73,7 +76,8 @@ class Processes:
         make_model(self.python, self.folder)
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
-        self._front = self._run("frontend", ("--http-port", str(port)), {})
+        words = ("--http-port", str(port), *self.front_words)
+        self._front = self._run("frontend", words, self.front_settings)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,11 +91,17 @@ class Processes:
                 process.kill()
             process.wait()
 
-    def start(self, role: str) -> Engine:
-        """Start an engine; it enters discovery by itself."""
+    def start(self, role: str, settings: Mapping[str, str] | None = None) -> Engine:
+        """Start an engine; it enters discovery by itself.
+
+        Args:
+            settings: its environment beside that of all.
+        """
         self._port = next(one for one in range(self._port + 1, _LAST_PORT) if _free(one))
         words = (*engine_words(self.folder), *self.words[role])
-        process = self._run("mocker", words, {"DYN_SYSTEM_PORT": str(self._port)})
+        process = self._run(
+            "mocker", words, {**(settings or {}), "DYN_SYSTEM_PORT": str(self._port)}
+        )
         engine = Engine(process, self._port)
         self._engines.append(engine)
         return engine
@@ -119,7 +129,7 @@ class Processes:
         return Page(served=int(float(served[1])), running=int(float(running[1])))
 
     def _run(
-        self, module: str, words: Sequence[str], more: dict[str, str]
+        self, module: str, words: Sequence[str], settings: Mapping[str, str]
     ) -> subprocess.Popen[bytes]:
         number = len(self._engines)
         with (self.folder / f"{number}-{module}.log").open("wb") as log:
@@ -127,7 +137,7 @@ class Processes:
                 [str(self.python), "-m", f"dynamo.{module}", *words],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**environment(self.folder), **more},
+                env={**environment(self.folder), **settings},
             )
 
 

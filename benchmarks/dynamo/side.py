@@ -34,7 +34,7 @@ TTFT_SLO_S = 2.0
 #: a decode step of 50 ms and more: 440 tokens take 22 s
 MIX = Mix(prompt_words=900, short_tokens=40, long_tokens=440, long_every=14)
 CALM_RPS, BURST_RPS = 1.5, 6.0
-CALM_S, BURST_S = 26.0, 28.0
+FIRST_S, BURST_S, CALM_S = 8.0, 28.0, 26.0
 #: a prompt takes a quarter of a second; steps are told in tests/integration/dynamo.py
 WORDS = {
     "prefill": ("--disaggregation-mode", "prefill", "--speedup-ratio", "0.2"),
@@ -85,9 +85,10 @@ def services() -> dict[str, object]:
 
 def spells(bursts: int) -> tuple[Spell, ...]:
     """Return the rate over time; it begins and ends calm."""
-    calm = Spell(name=CALM, length_s=CALM_S, requests_per_s=CALM_RPS)
+    first = Spell(name=CALM, length_s=FIRST_S, requests_per_s=CALM_RPS)
     burst = Spell(name=BURST, length_s=BURST_S, requests_per_s=BURST_RPS)
-    return (calm, *(burst, calm) * bursts)
+    calm = Spell(name=CALM, length_s=CALM_S, requests_per_s=CALM_RPS)
+    return (first, *(burst, calm) * bursts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,12 +138,18 @@ def run(python: Path, folder: Path, bursts: int, *, soft: bool) -> Found:
 
 
 def _drive(loop: ControlLoop, traffic: Traffic, clock: WallClock) -> dict[str, int]:
-    """Tick until every request has ended; return the most instances of each role at once."""
+    """Tick until every request has ended and nothing drains.
+
+    Returns the most instances of each role at once.
+    """
     most: dict[str, int] = {}
     nap = threading.Event()
-    while not traffic.answered():
+    drains = False
+    while not traffic.answered() or drains:
         report = loop.tick()
-        counts = Counter(one.role for one in report.snapshot.services[SERVICE].instances)
+        instances = report.snapshot.services[SERVICE].instances
+        drains = any(one.state is InstanceState.DRAINING for one in instances)
+        counts = Counter(one.role for one in instances)
         most = {role: max(most.get(role, 0), count) for role, count in counts.items()}
         _say(report, traffic)
         nap.wait(INTERVAL_S - clock.now_s() % INTERVAL_S)
@@ -188,9 +195,9 @@ def _found(traffic: Traffic, tally: Tally, most: dict[str, int]) -> Found:
 def _over_a_burst(requests: Sequence[Request], began_s: float) -> dict[str, float]:
     bins: dict[int, list[Request]] = {}
     for one in requests:
-        within_s = (one.at_s - began_s) % (CALM_S + BURST_S) - CALM_S
+        within_s = (one.at_s - began_s - FIRST_S) % (BURST_S + CALM_S)
         if one.spell == BURST:
-            bins.setdefault(int(max(0.0, within_s) // _BIN_S), []).append(one)
+            bins.setdefault(int(within_s // _BIN_S), []).append(one)
     return {
         f"{place * _BIN_S:g}-{(place + 1) * _BIN_S:g} s": _p90(members)
         for place, members in sorted(bins.items())

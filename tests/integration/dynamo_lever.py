@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from benchmarks.dynamo.discovery import FileDiscovery
 from benchmarks.dynamo.processes import Engine, Page, Processes
@@ -20,7 +21,7 @@ from tests.integration.dynamo import DISCOVERY
 _PATIENCE_S = 90.0
 #: requests that others must be sent, before that none went to the one withdrawn proves anything
 _OTHERS = 8
-_LOAD = Spell(name="steady", length_s=3_600.0, requests_per_s=2.0)
+LOAD = Spell(name="steady", length_s=3_600.0, requests_per_s=2.0)
 
 
 def prove(python: Path, folder: Path) -> None:
@@ -29,23 +30,37 @@ def prove(python: Path, folder: Path) -> None:
         lever = FileDiscovery(folder / DISCOVERY, folder / "withdrawn")
         roles = {role: (processes.start(role), processes.start(role)) for role in WORDS}
         everyone = [one for pair in roles.values() for one in pair]
-        _until(lambda: all(processes.page(one) for one in everyone), "every engine tells of itself")
-        _until(lambda: all(lever.lists(one.name) for one in everyone), "all are in discovery")
-        traffic = Traffic(processes.url, MIX, (_LOAD,))
-        _until(traffic.serves, "the front end answers")
+        until(lambda: all(processes.page(one) for one in everyone), "every engine tells of itself")
+        until(lambda: all(lever.lists(one.name) for one in everyone), "all are in discovery")
+        traffic = Traffic(processes.url, MIX, (LOAD,))
+        until(traffic.serves, "the front end answers")
         traffic.begin()
         for role in ("decode", "prefill"):
-            _prove(processes, lever, role, *roles[role])
+            prove_role(processes, lever, role, *roles[role])
         traffic.end()
-        _until(traffic.answered, "every request has ended")
+        until(traffic.answered, "every request has ended")
         failed = [one for one in traffic.requests if one.failure]
         print(f"{len(traffic.requests)} requests, {len(failed)} failed")
         assert not failed, failed
 
 
-def _prove(
-    processes: Processes, lever: FileDiscovery, role: str, leaver: Engine, stayer: Engine
+class Lever(Protocol):
+    """What takes an engine out of discovery and back, by its name there."""
+
+    def withdraw(self, engine: str) -> None:
+        """Take it out."""
+        ...
+
+    def restore(self, engine: str) -> None:
+        """Put it back."""
+        ...
+
+
+def prove_role(
+    processes: Processes, lever: Lever, role: str, leaver: Engine, stayer: Engine
 ) -> None:
+    """Raise where one engine of a role does not leave discovery and come back as it must."""
+
     def served(engine: Engine) -> int:
         return _page(processes, engine).served
 
@@ -53,18 +68,18 @@ def _prove(
         enough = served(engine) + count
         return lambda: served(engine) >= enough
 
-    _until(more(leaver, 2), f"the {role} that will leave gets requests")
-    _until(lambda: _page(processes, leaver).running > 0, f"the leaving {role} has requests")
+    until(more(leaver, 2), f"the {role} that will leave gets requests")
+    until(lambda: _page(processes, leaver).running > 0, f"the leaving {role} has requests")
     lever.withdraw(leaver.name)
     # The front end takes a moment to learn of it.
-    _until(more(stayer, 2), f"the {role} that stays goes on")
+    until(more(stayer, 2), f"the {role} that stays goes on")
     last = served(leaver)
-    _until(more(stayer, _OTHERS), f"the {role} that stays gets all requests")
+    until(more(stayer, _OTHERS), f"the {role} that stays gets all requests")
     assert served(leaver) == last, f"a {role} out of discovery got a request"
     print(f"{role}: {_OTHERS} requests, none to the one withdrawn")
-    _until(lambda: _page(processes, leaver).running == 0, f"the {role} ends what it has")
+    until(lambda: _page(processes, leaver).running == 0, f"the {role} ends what it has")
     lever.restore(leaver.name)
-    _until(more(leaver, 2), f"the {role} that came back gets requests")
+    until(more(leaver, 2), f"the {role} that came back gets requests")
 
 
 def _page(processes: Processes, engine: Engine) -> Page:
@@ -73,7 +88,8 @@ def _page(processes: Processes, engine: Engine) -> Page:
     return told
 
 
-def _until(holds: Callable[[], bool], what: str) -> None:
+def until(holds: Callable[[], bool], what: str) -> None:
+    """Wait until something holds."""
     nap = threading.Event()
     for _ in range(int(_PATIENCE_S / 0.05)):
         if holds():
