@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,18 @@ class Side:
         return int(self.found["failed"])
 
 
-def compared(python: Path, folder: Path, bursts: int) -> tuple[Side, ...]:
+def compared(python: Path, folder: Path, bursts: int, *more: str) -> tuple[Side, ...]:
     """Return both sides, run one after the other in a network of their own.
+
+    Args:
+        more: words for `benchmarks.dynamo.side`.
 
     Raises:
         CalledProcessError: a side did not come to its end; its log says why.
     """
+    words = ("--python", str(python), "--bursts", str(bursts))
     with own_network() as network:
-        return tuple(_run(name, network.prefix, python, folder, bursts) for name in SIDES)
+        return tuple(_run(name, network.prefix, folder, (*words, *more)) for name in SIDES)
 
 
 def table(sides: tuple[Side, ...]) -> str:
@@ -75,12 +80,10 @@ def _since(sides: tuple[Side, ...]) -> list[str]:
     return sorted(names, key=lambda name: float(name.partition("-")[0]))
 
 
-def _run(name: str, prefix: tuple[str, ...], python: Path, folder: Path, bursts: int) -> Side:
+def _run(name: str, prefix: Sequence[str], folder: Path, asked: Sequence[str]) -> Side:
     place = folder / name
     place.mkdir()
-    words = ["--python", str(python), "--folder", str(place), "--bursts", str(bursts)]
-    if name == "plain":
-        words.append("--plain")
+    words = [*asked, "--folder", str(place), *(["--plain"] if name == "plain" else [])]
     with (place / "loop.log").open("wb") as log:
         command = [*prefix, sys.executable, "-m", "benchmarks.dynamo.side", *words]
         subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, check=True)

@@ -100,6 +100,10 @@ class LocalDynamo:
         """Return the sub-cluster's name."""
         return SUBCLUSTER
 
+    def counts(self) -> dict[str, int]:
+        """Return role → instances."""
+        return {role: len(count.rows) for role, count in self._counts.items()}
+
     def observe(self) -> Observation:
         """Ask every engine how it is."""
         rows = [row for count in self._counts.values() for row in count.rows]

@@ -11,7 +11,7 @@ import statistics
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from benchmarks.dynamo.discovery import FileDiscovery
@@ -28,13 +28,17 @@ from heteroscale.loop import ControlLoop, TickReport
 from tests.integration.dynamo import DISCOVERY
 from tests.integration.prometheus_server import scraping
 
-SERVICE, BURST, CALM = "chat", "burst", "calm"
+SERVICE, BURST, CALM, LAST = "chat", "burst", "calm", "last"
+#: what it begins with, and comes back to
+FEWEST = {"prefill": 1, "decode": 2}
 INTERVAL_S = 1.0
 TTFT_SLO_S = 2.0
 #: a decode step of 50 ms and more: 440 tokens take 22 s
 MIX = Mix(prompt_words=900, short_tokens=40, long_tokens=440, long_every=14)
 CALM_RPS, BURST_RPS = 1.5, 6.0
 FIRST_S, BURST_S, CALM_S = 8.0, 28.0, 26.0
+#: the last calm ends once everything is scaled in, or then
+LAST_S = 150.0
 #: a prompt takes a quarter of a second; steps are told in tests/integration/dynamo.py
 WORDS = {
     "prefill": ("--disaggregation-mode", "prefill", "--speedup-ratio", "0.2"),
@@ -84,11 +88,12 @@ def services() -> dict[str, object]:
 
 
 def spells(bursts: int) -> tuple[Spell, ...]:
-    """Return the rate over time; it begins and ends calm."""
+    """Return the rate over time; it begins calm, and ends so until everything is scaled in."""
     first = Spell(name=CALM, length_s=FIRST_S, requests_per_s=CALM_RPS)
     burst = Spell(name=BURST, length_s=BURST_S, requests_per_s=BURST_RPS)
     calm = Spell(name=CALM, length_s=CALM_S, requests_per_s=CALM_RPS)
-    return (first, *(burst, calm) * bursts)
+    last = Spell(name=LAST, length_s=LAST_S, requests_per_s=CALM_RPS)
+    return (first, *(burst, calm) * (bursts - 1), burst, last)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,13 +115,13 @@ class Found:
     most: dict[str, int]
 
 
-def run(python: Path, folder: Path, bursts: int, *, soft: bool) -> Found:
+def run(python: Path, folder: Path, bursts: int, long_every: int, *, soft: bool) -> Found:
     """Return what became of the requests while the loop scaled."""
     (folder / "services.yaml").write_text(json.dumps(services()), encoding="utf-8")
     clock = WallClock()
     with Processes(python, folder, dict(WORDS)) as processes:
         lever = FileDiscovery(folder / DISCOVERY, folder / "withdrawn") if soft else None
-        subcluster = LocalDynamo(processes, clock, SERVICE, {"prefill": 1, "decode": 2}, lever)
+        subcluster = LocalDynamo(processes, clock, SERVICE, FEWEST, lever)
         _until(
             lambda: all(one.state is InstanceState.READY for one in subcluster.observe().instances),
             "every first engine is in discovery",
@@ -129,15 +134,18 @@ def run(python: Path, folder: Path, bursts: int, *, soft: bool) -> Found:
             metrics = PrometheusMetrics(load_metrics(folder / "metrics.yaml"))
             fleet = load_fleet(folder / "services.yaml")
             loop = ControlLoop(fleet, clock, metrics, (subcluster,), MemoryStore(), None)
-            traffic = Traffic(processes.url, MIX, spells(bursts))
+            mix = replace(MIX, long_every=long_every)
+            traffic = Traffic(processes.url, mix, spells(bursts))
             _until(traffic.serves, "the front end answers")
             traffic.begin()
-            most = _drive(loop, traffic, clock)
+            most = _drive(loop, subcluster, traffic, clock)
             metrics.close()
         return _found(traffic, subcluster.tally, most)
 
 
-def _drive(loop: ControlLoop, traffic: Traffic, clock: WallClock) -> dict[str, int]:
+def _drive(
+    loop: ControlLoop, subcluster: LocalDynamo, traffic: Traffic, clock: WallClock
+) -> dict[str, int]:
     """Tick until every request has ended and nothing drains.
 
     Returns the most instances of each role at once.
@@ -146,6 +154,8 @@ def _drive(loop: ControlLoop, traffic: Traffic, clock: WallClock) -> dict[str, i
     nap = threading.Event()
     drains = False
     while not traffic.answered() or drains:
+        if traffic.spell == LAST and subcluster.counts() == FEWEST:
+            traffic.end()
         report = loop.tick()
         instances = report.snapshot.services[SERVICE].instances
         drains = any(one.state is InstanceState.DRAINING for one in instances)
@@ -224,9 +234,10 @@ def main() -> None:
     parser.add_argument("--python", type=Path, required=True, help="of Dynamo's environment")
     parser.add_argument("--folder", type=Path, required=True, help="empty, for files and logs")
     parser.add_argument("--bursts", type=int, default=6)
+    parser.add_argument("--long-every", type=int, default=MIX.long_every)
     parser.add_argument("--plain", action="store_true", help="terminate without any lever")
     asked = parser.parse_args()
-    found = run(asked.python, asked.folder, asked.bursts, soft=not asked.plain)
+    found = run(asked.python, asked.folder, asked.bursts, asked.long_every, soft=not asked.plain)
     (asked.folder / "found.json").write_text(json.dumps(asdict(found)), encoding="utf-8")
 
 
