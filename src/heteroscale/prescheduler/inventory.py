@@ -70,11 +70,12 @@ def _usable(
 ) -> dict[int, str]:
     """Return position → accelerator type of the records that can be nodes."""
     names = Counter((record.subcluster, record.name) for record in records)
+    unique = len(names) == len(records)
     usable: dict[int, str] = {}
     for index, record in enumerate(records):
         reported = record.accelerator
         kind = reported if accelerators is None else accelerators.get(reported, "")
-        times = names[record.subcluster, record.name]
+        times = 1 if unique else names[record.subcluster, record.name]
         if times == 1 and 0 < record.gpus <= MOST_GPUS and kind:
             usable[index] = kind
         elif times > 1:
@@ -135,18 +136,20 @@ def _settled(
     """Return place as said → place that is not in doubt, for those that differ."""
     nodes = Counter(said.values())
     first: dict[DomainPath, int] = {}
-    for index in sorted(said):
-        first.setdefault(said[index], index)
     settled: dict[DomainPath, DomainPath] = {}
     # The widest first: a place that was shortened there says nothing about narrower switches.
     for depth in range(2, len(switches.levels) + 1):
         level = len(switches.levels) - depth
-        claims: dict[tuple[str, str], Counter[DomainPath]] = {}
-        for path, count in nodes.items():
+        said_of: dict[tuple[str, str], list[DomainPath]] = {}
+        for path in nodes:
             if len(path) > depth and path not in settled:
-                claim = claims.setdefault((path[0], path[depth]), Counter())
-                claim[path[:depth]] += count
-        disputed = {switch: claim for switch, claim in claims.items() if len(claim) > 1}
+                said_of.setdefault((path[0], path[depth]), []).append(path)
+        disputed: dict[tuple[str, str], Counter[DomainPath]] = {}
+        for switch_of, paths in said_of.items():
+            if len({path[:depth] for path in paths}) > 1:
+                claim = disputed.setdefault(switch_of, Counter())
+                for path in paths:
+                    claim[path[:depth]] += nodes[path]
         for (_, switch), claim in sorted(disputed.items()):
             believed = _majority(claim)
             for parent in sorted(claim):
@@ -156,6 +159,8 @@ def _settled(
                 under = (*parent, switch)
                 of_it = [path for path in nodes if path[: depth + 1] == under]
                 settled.update((path, kept) for path in of_it if path not in settled)
+                # Seldom asked for; the first of a place is the last that is written.
+                first = first or {said[index]: index for index in sorted(said, reverse=True)}
                 where = min(first[path] for path in of_it)
                 rule = _two_parents(switches.levels[level], switch, claim, parent, kept)
                 faults.append(

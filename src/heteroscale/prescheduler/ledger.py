@@ -104,17 +104,20 @@ class Ledger:
         """
         stock = _Stock(inventory.nodes, tree)
         ledger = cls(stock, [node.gpus for node in inventory.nodes], {})
-        names = {(node.domain[:1], node.name): i for i, node in enumerate(inventory.nodes)}
+        names: dict[DomainPath, dict[str, int]] = {}
+        for index, node in enumerate(inventory.nodes):
+            names.setdefault(node.domain[:1], {})[node.name] = index
         waiting: list[Instance] = []
         for instance in instances:
             if instance.state is InstanceState.TERMINATED:
                 continue
             if not instance.nodes and instance.state is InstanceState.PENDING:
                 waiting.append(instance)
+            own = names.get((instance.subcluster,), {})
+            gpus = _gpus_per_node(instance, shapes or {})
             for name in instance.nodes:
-                index = names.get(((instance.subcluster,), name))
-                if index is not None:
-                    ledger._occupy(index, _gpus_per_node(instance, shapes or {}))
+                if name in own:
+                    ledger._occupy(own[name], gpus)
         for instance in sorted(waiting, key=lambda one: one.uid):
             ledger._reserve(instance, shapes or {})
         return ledger

@@ -28,18 +28,21 @@ def seat(
         InvariantViolation: the cell has fewer nodes than was reckoned.
     """
     seats: dict[Owner, list[tuple[int, ...]]] = {}
+    nodes, free = ledger.nodes, ledger.free
     for cell in sorted(wanted):
+        ours = ground.cells[cell]
         own = sorted(wanted[cell], key=lambda one: (-size_of(one[1]), one[0]))
-        nodes = sorted(ground.nodes[cell], key=lambda index: ledger.nodes[index].name)
+        span = ground.spans.get(ours.accelerator, 0)
+        by_name = sorted(ground.nodes[cell], key=lambda index: nodes[index].name)
+        switches = [(index, switch_of(nodes[index], index, span)) for index in by_name]
         for owner, option, replicas in own:
             for _ in range(replicas):
-                if option.gpus == ground.cells[cell].node_gpus:
-                    span = ground.spans.get(option.type, 0)
-                    found = _whole(ledger, nodes, option.nodes, option.gpus, span)
+                if option.gpus == ours.node_gpus:
+                    found = _whole(free, switches, option.nodes, option.gpus)
                 else:
-                    found = _part(ledger, nodes, option.gpus)
+                    found = _part(free, by_name, option.gpus)
                 if len(found) < option.nodes:
-                    where = "/".join(ground.cells[cell].domain)
+                    where = "/".join(ours.domain)
                     raise InvariantViolation(f"{where}: no node for what was placed there")
                 for index in found:
                     ledger.occupy(index, option.gpus)
@@ -48,13 +51,13 @@ def seat(
 
 
 def _whole(
-    ledger: Ledger, nodes: Sequence[int], wanted: int, gpus: int, span: int
+    free: Sequence[int], nodes: Sequence[tuple[int, object]], wanted: int, gpus: int
 ) -> tuple[int, ...]:
     """Return whole nodes under one switch: an odd one out first, then the fewest left."""
     switches: dict[object, list[int]] = {}
-    for index in nodes:
-        if ledger.free[index] == gpus:
-            switches.setdefault(switch_of(ledger.nodes[index], index, span), []).append(index)
+    for index, switch in nodes:
+        if free[index] == gpus:
+            switches.setdefault(switch, []).append(index)
     fitting = [own for own in switches.values() if len(own) >= wanted]
     if not fitting:
         return ()
@@ -63,7 +66,7 @@ def _whole(
     return tuple(min(fitting, key=lambda own: (len(own) % wanted, len(own)))[:wanted])
 
 
-def _part(ledger: Ledger, nodes: Sequence[int], gpus: int) -> tuple[int, ...]:
+def _part(free: Sequence[int], nodes: Sequence[int], gpus: int) -> tuple[int, ...]:
     """Return the fullest node that has so many GPUs free."""
-    fitting = [index for index in nodes if ledger.free[index] >= gpus]
-    return (min(fitting, key=lambda index: ledger.free[index]),) if fitting else ()
+    fitting = [index for index in nodes if free[index] >= gpus]
+    return (min(fitting, key=free.__getitem__),) if fitting else ()
