@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import zip_longest
 from typing import TypeAlias
 
@@ -20,7 +20,7 @@ from heteroscale.entities.action import (
     Outcome,
     OutcomeKind,
 )
-from heteroscale.entities.snapshot import GroupRole, Instance, Observation
+from heteroscale.entities.snapshot import Instance, Observation
 from heteroscale.entities.topology import Node, NodeRecord
 from heteroscale.errors import SubclusterUnavailable
 from heteroscale.ports import Clock
@@ -28,15 +28,13 @@ from heteroscale.prescheduler.inventory import take_inventory
 from heteroscale.subcluster.api_server import ApiServer
 from heteroscale.subcluster.change import Change
 from heteroscale.subcluster.in_the_way import in_the_way
-from heteroscale.subcluster.levers import Lever, lever_of
-from heteroscale.subcluster.pods import group_of, instance_of, pod_named
+from heteroscale.subcluster.levers import lever_of
+from heteroscale.subcluster.pods import instance_of, pod_named
+from heteroscale.subcluster.read_off import Held, Made, read_off
 from heteroscale.subcluster.scalables import (
     SCALABLES,
     KubeObject,
     Victims,
-    pods_of,
-    replicas_of,
-    rolls_out,
 )
 from heteroscale.subcluster.second_writers import SecondWriters
 from heteroscale.subcluster.together import carried_out
@@ -50,26 +48,8 @@ _NUMBER = re.compile(r"-(\d+)$")
 #: kind and namespace of objects
 _Place: TypeAlias = tuple[ScalableKind, str]
 
-#: a workload and its pods, oldest first
-_Owned: TypeAlias = tuple[WorkloadSection, Sequence[KubeObject]]
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """An instance and what it was made of; a pod that changes is another object."""
-
-    pod: KubeObject
-    workload: WorkloadSection
-    ordinal: int
-    lever: Lever | None
-    instance: Instance
-
-    def of(
-        self, pod: KubeObject, workload: WorkloadSection, ordinal: int, lever: Lever | None
-    ) -> bool:
-        """Return whether the same would be made of these."""
-        same = self.pod is pod and self.workload is workload
-        return same and self.ordinal == ordinal and self.lever is lever
+#: a workload, the labels that it selects by, and its pods, oldest first
+_Owned: TypeAlias = tuple[WorkloadSection, Mapping[str, str], Sequence[KubeObject]]
 
 
 class InPlaceSubcluster:
@@ -98,7 +78,9 @@ class InPlaceSubcluster:
         self._read: tuple[object, ...] = ()
         self._shown: Observation | None = None
         self._engines: tuple[tuple[Instance, ...], Mapping[ObjectKey, Instance]] = ((), {})
-        self._made: dict[ObjectKey, _Made] = {}
+        self._made: dict[ObjectKey, Made] = {}
+        #: by position in the file; workloads whose object is not there are missing
+        self._held: dict[int, Held] = {}
         #: service → who else sets its counts, and what else stands in its way, when last observed
         self.contested: Mapping[str, str] = {}
         self.amiss: Mapping[str, tuple[str, ...]] = {}
@@ -175,16 +157,17 @@ class InPlaceSubcluster:
             one is not before for one, before in zip_longest(read, self._read)
         ):
             self._read = read
+            self._look_at_objects()
             owned = tuple(self._owned())
             instances = tuple(self._instances(owned))
             hindrances = self._hindrances()
             self.contested = hindrances.contested
-            self.amiss = in_the_way(hindrances, owned, instances)
+            self.amiss = in_the_way(hindrances, [(one, pods) for one, _, pods in owned], instances)
             self._shown = Observation(
                 subcluster=self.name,
                 age_s=age_s,
                 instances=instances,
-                group_roles=tuple(self._group_roles()),
+                group_roles=tuple(one.count for one in self._held.values() if one.count),
                 nodes=self._nodes_now(),
                 notices=tuple(
                     f"{service}: {text}" for service, texts in self.amiss.items() for text in texts
@@ -256,38 +239,31 @@ class InPlaceSubcluster:
     def _lookouts(self) -> tuple[Watched | SecondWriters, ...]:
         return (*self._watches(), self._others)
 
-    def _group_roles(self) -> Iterable[GroupRole]:
-        for workload in self._file.workloads:
+    def _look_at_objects(self) -> None:
+        """Learn what the workloads' objects say by now, those that have changed anew."""
+        before, self._held = self._held, {}
+        for position, workload in enumerate(self._file.workloads):
             found = self._object_of(workload)
             if found is None:
                 continue
-            replicas = replicas_of(SCALABLES[workload.kind], found, workload.component)
-            if replicas is not None:
-                yield GroupRole(
-                    service=workload.service,
-                    group=group_of(workload),
-                    role=workload.role,
-                    accelerator=workload.accelerator,
-                    subcluster=self.name,
-                    domain=(),
-                    replicas=replicas,
-                    version=str(found["metadata"]["generation"]),
-                )
+            held = before.get(position)
+            if held is None or not held.of(workload, found):
+                held = read_off(workload, found, self.name)
+            self._held[position] = held
 
     def _instances(self, owned: Iterable[_Owned]) -> Iterable[Instance]:
         resource, before = self._file.nodes.resource, self._made
         self._made = {}
-        for workload, pods in owned:
-            selected = self._selected(workload)
+        for workload, selected, pods in owned:
             for position, pod in enumerate(pods):
                 number = _number_of(pod, workload.kind)
                 ordinal = position if number is None else number
-                lever = lever_of(pod, selected, self._file.routing_label)
                 key = key_of(pod)
                 made = before.get(key)
-                if made is None or not made.of(pod, workload, ordinal, lever):
+                if made is None or not made.of(pod, workload, selected, ordinal):
+                    lever = lever_of(pod, selected, self._file.routing_label)
                     instance = instance_of(pod, workload, self.name, ordinal, resource, lever)
-                    made = _Made(pod, workload, ordinal, lever, instance)
+                    made = Made(pod, workload, selected, ordinal, instance)
                 self._made[key] = made
                 yield made.instance
 
@@ -298,30 +274,26 @@ class InPlaceSubcluster:
             for pod in watched.objects().values():
                 for key, value in _labels(pod).items():
                     labelled.setdefault((namespace, key, value), []).append(pod)
-        for workload in self._file.workloads:
-            wanted = self._selected(workload)
+        for position, workload in enumerate(self._file.workloads):
+            held = self._held.get(position)
+            wanted = {} if held is None else held.pod_labels
             bearers = (labelled.get((workload.namespace, *pair), []) for pair in wanted.items())
             rarest = min(bearers, key=len, default=[])
             pods = [pod for pod in rarest if wanted.items() <= _labels(pod).items()]
-            yield workload, sorted(pods, key=_seniority)
-
-    def _selected(self, workload: WorkloadSection) -> Mapping[str, str]:
-        """Return the labels that a workload selects its pods by; empty = nobody says."""
-        found = self._object_of(workload)
-        if found is None:
-            return {}
-        return pods_of(SCALABLES[workload.kind], found, workload.component)
+            yield workload, wanted, sorted(pods, key=_seniority)
 
     def _hindrances(self) -> Hindrances:
         contested: dict[str, str] = {}
         rolling: dict[str, str] = {}
-        for workload in self._file.workloads:
-            found = self._object_of(workload)
+        for position, workload in enumerate(self._file.workloads):
+            held = self._held.get(position)
+            other = self._others.of(workload, None if held is None else held.found)
+            if not other and not (held and held.rolls_out):
+                continue
             name = f"{workload.kind.value} {workload.namespace}/{workload.name}"
-            other = self._others.of(workload, found)
             if other:
                 contested[workload.service] = f"{other} sets the count of {name}, too"
-            if found is not None and rolls_out(SCALABLES[workload.kind], found):
+            if held is not None and held.rolls_out:
                 rolling[workload.service] = f"{name} is replacing its pods"
         return Hindrances(contested=contested, rolling=rolling)
 

@@ -86,11 +86,9 @@ class Writer:
         pods: Mapping[str, Watched],
     ) -> None:
         """Write through `api`, and tell the watches what it answers."""
-        self._file = file
         self._api = api
         self._clock = clock
-        self._objects = objects
-        self._pods = pods
+        self.look_after(file, objects, pods)
         self._instances: Mapping[str, Instance] = {}
         self._hindrances = Hindrances()
 
@@ -102,6 +100,11 @@ class Writer:
     ) -> None:
         """Write what this file names from now on."""
         self._file = file
+        #: (service, group, role, accelerator) → what holds that count
+        self._workloads = {
+            (one.service, group_of(one), one.role, one.accelerator): one
+            for one in reversed(file.workloads)
+        }
         self._objects = objects
         self._pods = pods
 
@@ -270,11 +273,7 @@ class Writer:
         return ""
 
     def _workload_of(self, of: ScaleAction | Instance) -> WorkloadSection | None:
-        wanted = (of.service, of.group, of.role, of.accelerator)
-        for one in self._file.workloads:
-            if (one.service, group_of(one), one.role, one.accelerator) == wanted:
-                return one
-        return None
+        return self._workloads.get((of.service, of.group, of.role, of.accelerator))
 
     def _name_victims(
         self, action: ScaleAction, workload: WorkloadSection, deadline_s: float
