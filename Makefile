@@ -7,6 +7,7 @@ OUT ?= out/run
 SERVERS ?= .cache/servers
 PYTEST_ARGS ?=
 SOAK_ARGS ?=
+BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -136,6 +137,11 @@ bench-sim: setup ## Time the simulator: kernel, loop, a week, beside its peers; 
 .PHONY: bench-dynamo
 bench-dynamo: setup prometheus $(DYNAMO)/.installed ## Soft scale-in beside plain termination on real Dynamo processes (15 min); ends with one line of JSON
 	$(BIN)/python -m benchmarks.dynamo --python $(DYNAMO)/bin/python $(BENCH_ARGS)
+
+.PHONY: bench-cluster
+bench-cluster: setup prometheus ## Time the controller before a real API server and Prometheus, 1,000 services; ends with one line of JSON
+	bash tests/cluster/build.sh $(CLUSTER)
+	HETEROSCALE_CLUSTER=$(abspath $(CLUSTER)) $(BIN)/python -m benchmarks.bench_cluster $(BENCH_ARGS)
 
 .PHONY: calibrate
 calibrate: setup ## Hold tables, roofline and simulator to published figures; ends with one line of JSON
