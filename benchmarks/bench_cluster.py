@@ -230,23 +230,25 @@ def _asked(prometheus: httpx.Client) -> float:
     )
 
 
-def quantile(values: Sequence[float], share: float) -> float:
-    """Return the value that `share` of all do not exceed."""
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """Return the value that `share` of all do not exceed, to the millisecond; None = no value."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("nan")
+    if not ordered:
+        return None
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 3)
 
 
-def figures(fleet: Fleet, run: Run) -> Mapping[str, float]:
+def figures(fleet: Fleet, run: Run) -> Mapping[str, float | None]:
     """Return what the last line says."""
     return {
         "services": fleet.services,
         "pods": fleet.pods,
-        "tick_p50_s": round(quantile(run.ticks_s, 0.5), 3),
-        "tick_p99_s": round(quantile(run.ticks_s, 0.99), 3),
+        "tick_p50_s": quantile(run.ticks_s, 0.5),
+        "tick_p99_s": quantile(run.ticks_s, 0.99),
         "queries_per_tick": round(run.queries, 2),
         "api_writes_per_decision": round(len(run.writes) / max(1, run.decisions), 2),
-        "reaction_p50_s": round(quantile(run.reactions_s, 0.5), 3),
-        "reaction_p99_s": round(quantile(run.reactions_s, 0.99), 3),
+        "reaction_p50_s": quantile(run.reactions_s, 0.5),
+        "reaction_p99_s": quantile(run.reactions_s, 0.99),
         "interval_s": fleet.interval_s,
         "peak_mib": round(run.peak_mib),
         "cpu_s_per_tick": round(statistics.fmean(run.cpu_s), 3),
@@ -258,7 +260,7 @@ def show(name: str, fleet: Fleet, run: Run) -> None:
     """Print one run for a reader."""
     print(f"{name}: {len(run.ticks_s)} ticks of {fleet.interval_s:g} s")
     for key, figure in figures(fleet, run).items():
-        print(f"  {key:24} {figure:g}")
+        print(f"  {key:24} {'none' if figure is None else format(figure, 'g')}")
     print(f"  {'reactions':24} {len(run.reactions_s)} of {run.rises} rises")
 
 
