@@ -158,6 +158,14 @@ def never_asked(plane: ControlPlane, fault: str) -> None:
         api.close()
 
 
+def not_looked_at(plane: ControlPlane, kind: ScalableKind, fault: str) -> None:
+    """A check-up cannot tell what is amiss with a workload that it may not read, and says so."""
+    found = checked(plane, section(kind))
+    (unread,) = [one for one in found if one.what.startswith("it may not be read (HTTP 403")]
+    assert fault in unread.what
+    assert unread.mend == "check our permissions above"
+
+
 def not_scaled(plane: ControlPlane, kind: ScalableKind, fault: str) -> None:
     """What cannot be written is refused, and nothing has changed."""
     with watching(plane, kind) as subcluster:
@@ -249,6 +257,8 @@ def flow(roles: Roles, resource: str, verb: str) -> Callable[[], None] | None:
         if resource == PLURAL:
             return lambda: never_asked(roles.plane, said)
         return lambda: never_seen(roles.plane, kind, said)
+    if verb == "get" and resource in KINDS:
+        return lambda: not_looked_at(roles.plane, kind, fault)
     if resource == "pods/status":
         return lambda: not_opened(roles.plane, roles.client, fault)
     if part or (verb == "patch" and plural in KINDS):

@@ -20,7 +20,7 @@ from heteroscale.subcluster.scalables import (
 )
 from heteroscale.subcluster.second_writers import WRITER_KINDS, writes
 
-_NOT_FOUND = 404
+_FORBIDDEN, _NOT_FOUND = 403, 404
 #: instances' ages and waits are read against the API server's clock
 _SKEW_S = 5.0
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -103,6 +103,8 @@ def _workload_findings(
     if not reply.done:
         known = api.get(scalable.path(workload.namespace)).done
         missing = "there is no such object" if known else "its kind cannot be read there"
+        if reply.status == _FORBIDDEN:
+            missing = "it may not be read"
         made = "the name and namespace in the cluster file"
         if reply.status != _NOT_FOUND:
             made = "our permissions above"
