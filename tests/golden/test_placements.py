@@ -12,14 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-from heteroscale.entities.placement import PlacementRequest
+from heteroscale.entities.placement import PlacementPlan, PlacementRequest
 from heteroscale.entities.reasons import describe
 from heteroscale.entities.service import AcceleratorOption, Mode, RoleSpec
-from heteroscale.entities.snapshot import Instance, InstanceState, ServiceSnapshot
+from heteroscale.entities.snapshot import Instance, InstanceState, ServiceSnapshot, Snapshot
 from heteroscale.entities.topology import Node
+from heteroscale.prescheduler.cycle import closed_groups, place_all
 from heteroscale.prescheduler.explain import explain_placement
-from heteroscale.prescheduler.place import place
-from heteroscale.prescheduler.topology import build_tree
 from tests.builders import build_role, build_service, count_group_roles
 from tests.world import build_inventory
 
@@ -35,9 +34,7 @@ def told(story: Mapping[str, Any]) -> str:
     nodes, busy = fleet(story["nodes"])
     requests = [request(name, given, nodes) for name, given in story["services"].items()]
     instances = [*busy, *(one for each in requests for one in each.snapshot.instances)]
-    inventory = build_inventory(*nodes)
-    tree = build_tree(inventory, ("S0", "S1", "S2"))
-    plan = place(requests, inventory, tree, instances, story.get("prices", {}))
+    plan = placed(story, nodes, requests, instances)
     lines = [f"# {story['story']}"]
     for name in sorted(story["services"]):
         reasons = explain_placement(
@@ -49,6 +46,24 @@ def told(story: Mapping[str, Any]) -> str:
             f"{name}: {uid} leaves" for r in plan.releases if r.service == name for uid in r.uids
         ]
     return "\n".join(lines) + "\n"
+
+
+def placed(
+    story: Mapping[str, Any],
+    nodes: list[Node],
+    requests: list[PlacementRequest],
+    instances: list[Instance],
+) -> PlacementPlan:
+    """Return the cycle's answer with nodes and requests in any order."""
+    away = tuple(story.get("unreachable", ()))
+    snapshot = Snapshot(
+        now_s=0.0,
+        services={"everybody": ServiceSnapshot(instances=tuple(instances))},
+        inventory=replace(build_inventory(*nodes), nodes=tuple(nodes)),
+        unreachable=away,
+    )
+    asked = [replace(one, closed=closed_groups(one.snapshot, away, ())) for one in requests]
+    return place_all(asked, snapshot, ("S0", "S1", "S2"), story.get("prices", {}))
 
 
 def fleet(lines: list[str]) -> tuple[list[Node], list[Instance]]:
@@ -103,7 +118,10 @@ def request(name: str, given: Mapping[str, Any], nodes: list[Node]) -> Placement
         spec=replace(spec, group=group, quota=given.get("quota", {})),
         snapshot=ServiceSnapshot(
             instances=instances,
-            group_roles=tuple(replace(one, domain=homes[one.group]) for one in counts),
+            group_roles=tuple(
+                replace(one, domain=homes[one.group], subcluster=homes[one.group][0])
+                for one in counts
+            ),
         ),
         add=given.get("add", {}),
         remove=given.get("remove", {}),
@@ -172,12 +190,8 @@ def test_a_shuffled_inventory_gives_the_same_answer(story: dict[str, Any]) -> No
     requests = [request(name, given, nodes) for name, given in story["services"].items()]
     instances = [*busy, *(one for each in requests for one in each.snapshot.instances)]
 
-    def placed(ordered: list[Node], asked: list[PlacementRequest]) -> object:
-        inventory = replace(build_inventory(*nodes), nodes=tuple(ordered))
-        tree = build_tree(inventory, ("S0", "S1", "S2"))
-        return place(asked, inventory, tree, instances, story.get("prices", {}))
-
-    assert placed(nodes, requests) == placed(nodes[::-1], requests[::-1])
+    shuffled = placed(story, nodes[::-1], requests[::-1], instances[::-1])
+    assert placed(story, nodes, requests, instances) == shuffled
 
 
 def test_there_are_stories_enough() -> None:
