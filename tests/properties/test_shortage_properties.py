@@ -71,7 +71,8 @@ def check_rest(run: Shortage) -> None:
             continue
         for other in run.fleet.services:
             if other.preemptible and other.priority < spec.priority:
-                assert supply["decode"][other.name] <= other.essential_units()["decode"]
+                essential = other.essential_units()
+                assert all(supply[role][other.name] <= essential[role] for role in ROLES)
 
 
 @settings(max_examples=15)

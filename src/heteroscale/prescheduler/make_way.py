@@ -1,8 +1,9 @@
 """Who gives way to whom: what lower priorities would give up so that what is essential fits.
 
 1. what is essential and lacks a place, the highest priority first
-2. what could be given up for it, in whole steps: the lowest priority first, of equals the one with
-   most steps above what is essential to it, then by name
+2. what could be given up for it, in whole steps, then of roles that have more than is essential
+   beside an anchor that has not: the lowest priority first, of equals the one with most to give,
+   then by name
 3. try with the cycle itself: the fewest of these steps, in that order, that help as much as all
 4. spare each giver without whose steps it would be the same, the highest priority first
 
@@ -306,18 +307,31 @@ def _steps_for(lack: Lack, givers: Sequence[Giver], trial: _Trial) -> list[_Step
 
 
 def _steps(giver: Giver) -> list[_Step]:
-    """Return what a giver could give up, one unit of its anchor at a time with its partners."""
+    """Return what a giver could give up, one unit of its anchor at a time with its partners.
+
+    With the anchor at its floor, what the other roles have above theirs follows unit by unit.
+    """
     spec, anchor = giver.spec, giver.spec.policy.anchor
     weights, floor = spec.group.weights(giver.ratio), spec.essential_units()
     has = {role: min(units, giver.most.get(role, units)) for role, units in _units(giver).items()}
-    steps = []
+    kept = {role: max(floor[role], units) for role, units in has.items()}
+    ladder: list[Mapping[RolePath, int]] = []
     for units in range(has[anchor] - 1, floor[anchor] - 1, -1):
-        most = {
+        kept = {
             role: max(floor[role], min(has[role], -(-units * weight // weights[anchor])))
             for role, weight in weights.items()
         }
-        steps.append(_Step(giver=giver, spare=units + 1 - floor[anchor], most=most))
-    return steps
+        ladder.append(kept)
+    above = {role: kept[role] - floor[role] for role in sorted(floor) if role != anchor}
+    for _ in range(sum(above.values())):
+        role = max(above, key=above.__getitem__)
+        above[role] -= 1
+        kept = {**kept, role: floor[role] + above[role]}
+        ladder.append(kept)
+    return [
+        _Step(giver=giver, spare=len(ladder) - number, most=most)
+        for number, most in enumerate(ladder)
+    ]
 
 
 def _units(giver: Giver) -> dict[RolePath, int]:

@@ -11,13 +11,14 @@ Of the plan, by the snapshot it was made from:
 7. a withdrawn instance is watched, so that it will be terminated or restored
 8. a failed instance is removed before long
 9. holding asks for no more than there is, has failed, or was decided lately: no runaway
+10. who gives way, who gets it back and who is relocated (`scarcity_checks`)
 
 Of the world, which only a simulator can see:
 
-10. no node holds more than its GPUs, and none is lost or counted twice
-11. a count has as many instances as it says
-12. requests are conserved: each that arrived is completed, refused or somewhere
-13. an action that was carried out has no effect when it is carried out again
+11. no node holds more than its GPUs, and none is lost or counted twice
+12. a count has as many instances as it says
+13. requests are conserved: each that arrived is completed, refused or somewhere
+14. an action that was carried out has no effect when it is carried out again
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from heteroscale.policy.supply import tally
 from heteroscale.sim.plant import Plant
 from heteroscale.sim.ports import SimSubcluster
 from heteroscale.sim.run import Ticker
+from heteroscale.sim.scarcity_checks import ScarcityChecks
 from heteroscale.sim.service import SimService
 from heteroscale.sim.subcluster import Roster
 
@@ -78,6 +80,7 @@ class Checked:
         """Take the loop, what it looks after, and the world as it truly is."""
         self._loop = loop
         self._services = tuple(ServiceChecks(spec) for spec in fleet.services)
+        self._scarcity = ScarcityChecks(fleet)
         self._plant = plant
         self._subclusters = {one.name: one for one in subclusters}
 
@@ -100,7 +103,7 @@ class Checked:
         broken = [notice for notice in report.notices if notice.startswith(("begin:", "store:"))]
         for service in self._services:
             broken += service.broken(report)
-        return broken + sent_wrongly(report)
+        return [*broken, *self._scarcity.broken(report), *sent_wrongly(report)]
 
     def _of_world(self, report: TickReport) -> list[str]:
         broken: list[str] = []

@@ -19,6 +19,8 @@ from heteroscale.sim.fault_plan import random_faults
 
 #: of a scenario's random numbers, beside its seed
 _STREAM = 0x50AC
+#: of what makes scarcity: a stream of its own, so that the rest of a seed stays as it was
+_SCARCE = 0x5CA2
 #: the shortest and longest run, seconds
 DURATION_S = (2400, 7200)
 #: instances a role may have at most
@@ -29,14 +31,21 @@ def soak_scenario(seed: int) -> Scenario:
     """Return the scenario of a seed, with the faults that strike it."""
     chance = np.random.default_rng([seed, _STREAM])
     duration_s = float(chance.integers(*DURATION_S))
+    scarce = np.random.default_rng([seed, _SCARCE])
     names = ("chat", "code")[: int(chance.integers(1, 3))]
-    file = {
+    file: dict[str, Any] = {
         "name": f"soak-{seed}",
         "seed": seed,
         "duration_s": duration_s,
-        "fleet": {"interval_s": _one(chance, (5.0, 15.0, 30.0))},
-        "services": [_simulated(chance, name, duration_s) for name in names],
-        "nodes": _nodes(chance, least=8 * len(names)),
+        "fleet": {
+            "interval_s": _one(chance, (5.0, 15.0, 30.0)),
+            "defragment": {
+                "groups": _one(scarce, (0, 1, 2)),
+                "rest_s": _one(scarce, (300.0, 1200.0)),
+            },
+        },
+        "services": [_simulated(chance, name, duration_s, scarce) for name in names],
+        "nodes": [*_nodes(chance, least=8 * len(names)), *_others(scarce)],
         "network": {
             "contention": _one(chance, ("none", "fair_share")),
             "overlap": _one(chance, (0.0, 0.5)),
@@ -49,18 +58,34 @@ def soak_scenario(seed: int) -> Scenario:
         },
         "static_peak": {"search": False},
     }
+    if len(names) > 1 and scarce.integers(2):
+        _press(file, least=8 * len(names))
     scenario = parse_scenario(json.dumps(file), f"soak-{seed}", Path())
     return dataclasses.replace(scenario, faults=random_faults(duration_s, seed))
+
+
+def _press(file: dict[str, Any], least: int) -> None:
+    """Leave one sub-cluster with few nodes, on which the last service gives way to the first."""
+    file["nodes"] = [{**file["nodes"][0], "nodes": least}]
+    first, last = (file["services"][at]["service"] for at in (0, -1))
+    first |= {"priority": 50, "essential": {}}
+    for role in first["group"]["roles"].values():
+        role["min_replicas"] = 4
+    file["services"][0]["initial"] = {"prefill": 4, "decode": 4}
+    last |= {"priority": 20, "preemptible": True, "essential": {}}
 
 
 def _one(chance: np.random.Generator, choices: Sequence[Any]) -> Any:
     return choices[int(chance.integers(len(choices)))]
 
 
-def _simulated(chance: np.random.Generator, name: str, duration_s: float) -> Mapping[str, Any]:
+def _simulated(
+    chance: np.random.Generator, name: str, duration_s: float, scarce: np.random.Generator
+) -> Mapping[str, Any]:
     """Return a service with its traffic and engines."""
+    essential = {role: int(scarce.integers(1, 5)) for role in ("prefill", "decode")}
     return {
-        "service": _service(chance, name),
+        "service": {**_service(chance, name), "essential": essential},
         "traffic": {"generator": _traffic(chance, duration_s)},
         "model": {"name": "moe-540b-a27b"},
         "serving": {
@@ -150,6 +175,22 @@ def _nodes(chance: np.random.Generator, least: int) -> list[Mapping[str, Any]]:
             "nodes": int(chance.integers(least, 2 * least)),
             "nodes_per_s0": 2,
             "s0_per_s1": 4,
+            "switches": name,
         }
         for name in names
+    ]
+
+
+def _others(scarce: np.random.Generator) -> list[Mapping[str, Any]]:
+    """Return nodes nobody asks for, which make the first switches of a sub-cluster scarce."""
+    return [
+        {
+            "subcluster": "one",
+            "accelerator": "H800",
+            "nodes": int(scarce.integers(1, 5)),
+            "nodes_per_s0": 2,
+            "s0_per_s1": 4,
+            "switches": "one",
+        }
+        for _ in range(int(scarce.integers(2)))
     ]

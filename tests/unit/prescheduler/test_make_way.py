@@ -286,3 +286,18 @@ def test_after_so_many_trials_those_of_lower_priority_wait_for_another_tick() ->
         "1 of its 1 essential units of decode are lacking: whether anybody could give way is looked"
         " into once fewer before it lack something"
     )
+
+
+def test_with_its_anchor_at_the_floor_a_giver_gives_up_what_its_other_roles_have() -> None:
+    more = build_instances("prefill", 4, service="batch", group="batch-g", first=1)
+    own = (
+        *seat(BATCH, 1, first=0),
+        *(replace(one, nodes=(f"h20-east-{at:04d}",), gpus=8) for at, one in enumerate(more, 2)),
+    )
+    cycle = fleet(6, {"batch": own}, (CHAT, 1))
+    made = make_way([lack(CHAT, 1)], [giver(BATCH, cycle)], cycle)
+    assert kept(made) == {"batch": ("chat", 3, 1)}
+    cycle = fleet(6, {"batch": own}, (CHAT, 3))
+    # Two prefill are left to give, and no more would make another pair.
+    made = make_way([lack(CHAT, 3)], [giver(BATCH, cycle, most=3)], cycle)
+    assert kept(made) == {"batch": ("chat", 1, 1)}
