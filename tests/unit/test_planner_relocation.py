@@ -182,11 +182,23 @@ def test_growth_on_the_way_makes_the_newcomers_part_of_the_service() -> None:
     assert run.stands() == {"g0": ["h1", "h1"], "g1": ["h3", "h3"]}
 
 
+def test_what_is_too_much_once_it_is_overtaken_waits_like_any_scale_in() -> None:
+    run = begun(ticks=READY_TICKS)
+    for uid, one in run.world.instances.items():
+        if one.role == "decode":
+            failed = replace(one, state=InstanceState.FAILED, version=f"{one.version}x")
+            run.world.instances[uid] = failed
+    made = run.tick()
+    assert run.chat.relocating is None
+    assert Effect.IN not in {one.effect for one in made.actions}
+
+
 def test_a_fall_of_the_load_on_the_way_frees_the_scarce_ones_by_the_usual_scale_in() -> None:
     run = Street(CHAT, loads={"chat": 2}, scarce=4, plain=4)
     run.pass_ticks(READY_TICKS)
     run.loads["chat"] = 1
-    run.pass_ticks(200)
+    # The last step waits for the next hour's GPUs.
+    run.pass_ticks(300)
     assert run.stands() == {"g1": ["h3", "h3"]}
 
 

@@ -122,7 +122,9 @@ def ask(case: Case, snapshot: Snapshot, fleet: FleetSpec) -> None:
     unseen = case.coming.units
     wanted = wish(case.spec, _counted(case), case.decision, case.supply, back, unseen)
     if wanted != NO_WISH and _overtaken(case, snapshot, fleet):
-        wanted = wish(case.spec, case.snapshot, case.decision, case.supply, back, unseen)
+        # What is too much now has passed no wait yet: the next tick decides on it.
+        every = wish(case.spec, case.snapshot, case.decision, case.supply, back, unseen)
+        wanted = replace(every, remove={})
     short = wanted.short
     if movable:
         # A restore is exempt from every wait and from freeze: ask again as if there were none.
