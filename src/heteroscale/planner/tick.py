@@ -69,8 +69,11 @@ def plan(
         remembered, why_ended = carried_on(spec, settled.state, snapshot, fleet)
         # 3. size
         specs[name], before, why = limited(spec, remembered, snapshot.now_s)
-        why = (*settled.reasons, *why_ended, *why)
-        starts[name] = replace(settled, state=before, reasons=why)
+        if before is not settled.state:
+            settled = replace(settled, state=before)
+        if why_ended or why:
+            settled = replace(settled, reasons=(*settled.reasons, *why_ended, *why))
+        starts[name] = settled
         sizes[name], folded[name] = sized_now(specs[name], before, snapshot, frozen=fleet.freeze)
     # 4. brake
     stayed = sum(one.stayed_gpus for one in starts.values())
@@ -98,7 +101,11 @@ def plan(
             placement=placement,
             actions=in_order(action for case in cases for action in case.actions),
         ),
-        replace(_remembered(state, cases, snapshot, specs), left_gpus=left, relocate_from_s=from_s),
+        FleetState(
+            services=_remembered(state, cases, snapshot, specs),
+            left_gpus=left,
+            relocate_from_s=from_s,
+        ),
     )
 
 
@@ -189,8 +196,8 @@ def _remembered(
     cases: Sequence[Case],
     snapshot: Snapshot,
     specs: Mapping[str, ServiceSpec],
-) -> FleetState:
-    """Return the fleet's memory; what is neither asked for nor observed any more is forgotten."""
+) -> dict[str, ServiceState]:
+    """Return what is remembered of each service; whoever is neither asked for nor seen is not."""
     services = {
         name: kept
         for name, kept in state.services.items()
@@ -198,4 +205,4 @@ def _remembered(
     }
     for case in cases:
         services[case.spec.name] = case.state
-    return replace(state, services=dict(sorted(services.items())))
+    return dict(sorted(services.items()))

@@ -63,8 +63,10 @@ class SimService:
         self._rosters = tuple(rosters)
         self._arrivals = arrivals
         self._occupancy = occupancy
-        #: of each sub-cluster, when the targets of a scrape and their engines were last looked up
+        #: of each sub-cluster, when its instances were last looked up
         self._changes: tuple[int, ...] | None = None
+        self._states: Mapping[str, Mapping[InstanceState, int]] = {}
+        #: whom a scrape asks, and their engines
         self._targets: Targets = ()
         self._asked: Int64Array = np.zeros(0, np.int64)
         #: when the last request arrived, once the source has ended; None = there may be more
@@ -86,10 +88,7 @@ class SimService:
 
     def instance_samples(self) -> InstanceSamples:
         """Return what every running engine would answer to a scrape now."""
-        changes = tuple([roster.changes for roster in self._rosters])
-        if changes != self._changes:
-            self._changes = changes
-            self._targets, self._asked = self._running()
+        self._look()
         return InstanceSamples(
             at_ps=self._clock.now_ps,
             targets=self._targets,
@@ -127,11 +126,21 @@ class SimService:
 
     def states(self) -> Mapping[str, Mapping[InstanceState, int]]:
         """Return role → state → instances now."""
+        self._look()
+        return self._states
+
+    def _look(self) -> None:
+        """Look up the instances anew where one came, went or changed since the last look."""
+        changes = tuple([roster.changes for roster in self._rosters])
+        if changes == self._changes:
+            return
+        self._changes = changes
+        self._targets, self._asked = self._running()
         counts: dict[str, dict[InstanceState, int]] = {role: {} for role in self._occupancy}
         for row in self._rows():
             by_state = counts[row.key[2]]
             by_state[row.state] = by_state.get(row.state, 0) + 1
-        return counts
+        self._states = counts
 
     def _running(self) -> tuple[Targets, Int64Array]:
         """Return who would answer to a scrape, and their engines."""

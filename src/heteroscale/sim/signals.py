@@ -59,6 +59,7 @@ class SignalWindow:
         if settings.missing_share is not None:
             chance = scrape_chance(settings.seed)
             self._instances = InstanceSeries(self._window_ps, settings.missing_share, chance)
+        self._leaves = settings.leaves
         self._values: tuple[_Value, ...] = self._missing()
 
     @property
@@ -106,14 +107,14 @@ class SignalWindow:
     def _missing(self) -> tuple[_Value, ...]:
         return tuple(
             (signal, role, None, UnknownCause.MISSING, 1.0)
-            for index, role in self._settings.leaves
+            for index, role in self._leaves
             for signal in _SIGNALS[index]
         )
 
     def _known(self, span: Span) -> tuple[_Value, ...]:
         lengths = self._span(self._keep_ps)
         values: list[_Value] = []
-        for index, role in self._settings.leaves:
+        for index, role in self._leaves:
             known = 1.0 if self._instances is None else self._instances.coverage(role)
             for signal in _SIGNALS[index]:
                 value = self._value(signal, index, role, span, lengths)
