@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Lock
 
 from heteroscale.adapters.wall_clock import WallClock
+from tests.cluster.scraped import scraped
 
 
 class Exporter:
@@ -62,25 +62,5 @@ def exporter(service: str, engines: int = 1) -> AbstractContextManager[Exporter]
 def exporter_of(engines: Callable[[], Sequence[str]]) -> Iterator[Exporter]:
     """Serve an exporter on a free port."""
     told = Exporter(engines)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = told.text().encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        told.address = f"127.0.0.1:{server.server_address[1]}"
-        thread = Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield told
-        finally:
-            server.shutdown()
-            thread.join()
+    with scraped(told.text) as told.address:
+        yield told

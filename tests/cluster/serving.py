@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Lock, Thread
+from threading import Lock
 
 import httpx
 
 from heteroscale.adapters.wall_clock import WallClock
+from tests.cluster.scraped import scraped
 
 #: of a metrics file: what `Serving` tells, read by rules of its own
 METRICS = """\
@@ -114,25 +114,5 @@ def served_tps(prometheus: str, service: str = "chat") -> float:
 def serving(*services: str) -> Iterator[Serving]:
     """Serve their metrics on a free port."""
     told = Serving(services)
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = told.text().encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        told.address = f"127.0.0.1:{server.server_address[1]}"
-        thread = Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield told
-        finally:
-            server.shutdown()
-            thread.join()
+    with scraped(told.text) as told.address:
+        yield told

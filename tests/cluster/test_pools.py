@@ -125,7 +125,7 @@ def pools(
             metrics=folder / "metrics.yaml",
             cluster=folder / "cluster.yaml",
             state=folder / "state",
-            kubeconfig=plane.kubeconfig,
+            kubeconfig=plane.controller,
         )
         yield Pools(client, namespace, files), engines
         for role, accelerator in POOLS:
