@@ -113,8 +113,8 @@ def test_a_plan_can_be_looked_for(tmp_path: Path) -> None:
     plan = overlay_of(read.fleet, asked, proposal_of(read.fleet, wishes.fleet.services, asked))
     page = render_fleet(read.fleet, "example", read.faults, plan)
     script = 'set("state", "moved"); await painted(); return [found(), ink() > 0];'
-    # three nodes that lose an instance; what would come goes to a switch, not to a node
-    assert in_browser(page, script, tmp_path) == ["3 nodes, 24 GPUs, 0 free", True]
+    # three nodes that lose an instance, and two that get one
+    assert in_browser(page, script, tmp_path) == ["5 nodes, 40 GPUs, 16 free", True]
 
 
 def test_six_thousand_nodes(tmp_path: Path) -> None:

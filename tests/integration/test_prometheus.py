@@ -199,7 +199,7 @@ def test_age_grows_after_the_last_sample_and_a_minute_of_nothing_is_missing(
 
 def test_the_number_of_queries_depends_on_rules_alone(source: PrometheusMetrics) -> None:
     many = fleet(*(service(f"s-{index}") for index in range(50)))
-    assert len(source.questions(many)) == len(source.questions(BOTH)) == 7 + 1 + 6 + 1 + 8 + 1
+    assert len(source.questions(many)) == len(source.questions(BOTH)) == 7 + 1 + 6 + 1 + 9 + 1
 
 
 def asked(url: str) -> float:
