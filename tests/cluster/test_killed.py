@@ -58,7 +58,7 @@ def written(folder: Path, prometheus: str) -> list[str]:
 def controlled(command: list[str], plane: ControlPlane, folder: Path) -> Iterator[None]:
     """Run a controller from when it leads until it is killed."""
     folder.mkdir()
-    options = ["--state", str(folder), "--kubeconfig", str(plane.controller)]
+    options = ["--state", str(folder), "--kubeconfig", str(plane.kubeconfig)]
     log = folder / "log"
     with (
         log.open("wb") as said,

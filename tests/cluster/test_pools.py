@@ -125,7 +125,7 @@ def pools(
             metrics=folder / "metrics.yaml",
             cluster=folder / "cluster.yaml",
             state=folder / "state",
-            kubeconfig=plane.controller,
+            kubeconfig=plane.kubeconfig,
         )
         yield Pools(client, namespace, files), engines
         for role, accelerator in POOLS:

@@ -26,6 +26,7 @@ from heteroscale.errors import InvariantViolation
 from heteroscale.journal.recorder import Recorder
 from heteroscale.journal.replay import Line, replay
 from heteroscale.loop import ControlLoop
+from heteroscale.prescheduler.solve import Solver
 from tests.unit.journal.fleets import (
     BUSY_TPS,
     INTERVAL_S,
@@ -251,16 +252,18 @@ def test_a_lost_record_does_not_stop_the_fleet_and_the_journal_goes_on_after_it(
     assert (report.records, report.fault) == (3, None)
 
 
-Planner = Callable[[FleetState, Snapshot, FleetSpec], tuple[Plan, FleetState]]
+Planner = Callable[[FleetState, Snapshot, FleetSpec, Solver], tuple[Plan, FleetState]]
 
 
 def failing(name: str, sound: Planner) -> Planner:
     """Return a planner that breaks on one service."""
 
-    def plan(state: FleetState, snapshot: Snapshot, spec: FleetSpec) -> tuple[Plan, FleetState]:
+    def plan(
+        state: FleetState, snapshot: Snapshot, spec: FleetSpec, solver: Solver
+    ) -> tuple[Plan, FleetState]:
         if any(one.name == name for one in spec.services):
             raise InvariantViolation(f"{name}: 3 of 2 nodes are free")
-        return sound(state, snapshot, spec)
+        return sound(state, snapshot, spec, solver)
 
     return plan
 
@@ -287,10 +290,12 @@ def test_a_service_the_planner_breaks_on_is_left_out_and_the_rest_act(
 def test_when_planning_fails_for_all_together_nobody_acts(monkeypatch: pytest.MonkeyPatch) -> None:
     run = busy(Mode.ENFORCE, Mode.ENFORCE)
 
-    def plan(state: FleetState, snapshot: Snapshot, spec: FleetSpec) -> tuple[Plan, FleetState]:
+    def plan(
+        state: FleetState, snapshot: Snapshot, spec: FleetSpec, solver: Solver
+    ) -> tuple[Plan, FleetState]:
         if len(spec.services) == 2:
             raise InvariantViolation("together they do not fit")
-        return planner.plan(state, snapshot, spec)
+        return planner.plan(state, snapshot, spec, solver)
 
     monkeypatch.setattr("heteroscale.journal.fold.plan", plan)
     before = run.loop.tick()
