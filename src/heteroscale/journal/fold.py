@@ -48,7 +48,7 @@ def planned_around_faults(
         return *planned(state, snapshot, fleet, solver=solver), {}
     except Exception as error:  # noqa: BLE001 - one failing service must not stop the rest
         everything = f"{type(error).__name__}: {error}"
-    excluded = _faulty(state, snapshot, fleet)
+    excluded = _faulty(state, snapshot, fleet, solver)
     try:
         return *planned(state, snapshot, fleet, excluded, solver), excluded
     except Exception:  # noqa: BLE001 - none fails alone, all fail together: none may act
@@ -66,10 +66,12 @@ def _idle(snapshot: Snapshot) -> Plan:
     )
 
 
-def _faulty(state: FleetState, snapshot: Snapshot, fleet: FleetSpec) -> dict[str, str]:
+def _faulty(
+    state: FleetState, snapshot: Snapshot, fleet: FleetSpec, solver: Solver
+) -> dict[str, str]:
     """Return service → error by halving: a few dozen plans where one service of thousands fails."""
     try:
-        plan(state, snapshot, fleet)
+        plan(state, snapshot, fleet, solver)
     except Exception as error:  # noqa: BLE001 - see planned_around_faults
         services = fleet.services
         if len(services) <= 1:
@@ -77,7 +79,10 @@ def _faulty(state: FleetState, snapshot: Snapshot, fleet: FleetSpec) -> dict[str
         half = len(services) // 2
         left = replace(fleet, services=services[:half])
         right = replace(fleet, services=services[half:])
-        return {**_faulty(state, snapshot, left), **_faulty(state, snapshot, right)}
+        return {
+            **_faulty(state, snapshot, left, solver),
+            **_faulty(state, snapshot, right, solver),
+        }
     return {}
 
 
