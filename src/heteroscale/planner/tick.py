@@ -69,10 +69,9 @@ def plan(
         remembered, why_ended = carried_on(spec, settled.state, snapshot, fleet)
         # 3. size
         specs[name], before, why = limited(spec, remembered, snapshot.now_s)
-        if before is not settled.state:
-            settled = replace(settled, state=before)
-        if why_ended or why:
-            settled = replace(settled, reasons=(*settled.reasons, *why_ended, *why))
+        if before is not settled.state or why_ended or why:
+            why = (*settled.reasons, *why_ended, *why)
+            settled = replace(settled, state=before, reasons=why)
         starts[name] = settled
         sizes[name], folded[name] = sized_now(specs[name], before, snapshot, frozen=fleet.freeze)
     # 4. brake
@@ -93,6 +92,7 @@ def plan(
         move(case, snapshot, fleet)
     # 9. who gives way
     _make_way(cases, cycle)
+    kept = _remembered(state, cases, snapshot, specs)
     return (
         Plan(
             now_s=snapshot.now_s,
@@ -101,11 +101,7 @@ def plan(
             placement=placement,
             actions=in_order(action for case in cases for action in case.actions),
         ),
-        FleetState(
-            services=_remembered(state, cases, snapshot, specs),
-            left_gpus=left,
-            relocate_from_s=from_s,
-        ),
+        FleetState(services=kept, left_gpus=left, relocate_from_s=from_s),
     )
 
 
