@@ -5,31 +5,13 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from heteroscale.app import assemble
-from heteroscale.config.scenario import Scenario, load_scenario
+from heteroscale.config.scenario import load_scenario
 from heteroscale.entities.service import DefragmentSpec
 from heteroscale.entities.snapshot import SUPPLY_STATES, InstanceState
 from heteroscale.loop import TickReport
-from heteroscale.sim.run import Ticker
+from tests.diary import reports_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "scenarios" / "relocation.yaml"
-
-
-class Watched:
-    """A loop whose every tick is kept."""
-
-    def __init__(self, loop: Ticker, reports: list[TickReport]) -> None:
-        self._loop, self._reports = loop, reports
-
-    def tick(self) -> TickReport:
-        self._reports.append(self._loop.tick())
-        return self._reports[-1]
-
-
-def reports(scenario: Scenario) -> list[TickReport]:
-    found: list[TickReport] = []
-    assemble(scenario, check=True, watched=lambda loop: Watched(loop, found)).go()
-    return found
 
 
 def stands(report: TickReport, service: str) -> dict[str, int]:
@@ -44,7 +26,7 @@ def stands(report: TickReport, service: str) -> dict[str, int]:
 
 
 def test_batch_leaves_the_mixed_switch_and_chat_grows_there() -> None:
-    ticks = reports(load_scenario(EXAMPLE))
+    ticks = reports_of(load_scenario(EXAMPLE))
     assert stands(ticks[0], "batch") == {"s2-mixed-0000": 3}
     assert stands(ticks[0], "chat") == {"s2-mixed-0000": 2}
     assert stands(ticks[-1], "batch") == {"s2-plain-0000": 3}
@@ -59,7 +41,7 @@ def test_batch_leaves_the_mixed_switch_and_chat_grows_there() -> None:
 
 
 def test_batch_has_all_it_had_at_every_moment_and_moves_once() -> None:
-    ticks = reports(load_scenario(EXAMPLE))
+    ticks = reports_of(load_scenario(EXAMPLE))
     for one in ticks:
         batch = one.snapshot.services["batch"].instances
         assert sum(each.state is InstanceState.READY for each in batch) >= 3
@@ -72,7 +54,7 @@ def test_batch_has_all_it_had_at_every_moment_and_moves_once() -> None:
 def test_where_nothing_may_move_chat_waits_for_ever() -> None:
     scenario = load_scenario(EXAMPLE)
     fleet = dataclasses.replace(scenario.fleet, defragment=DefragmentSpec())
-    last = reports(dataclasses.replace(scenario, fleet=fleet))[-1]
+    last = reports_of(dataclasses.replace(scenario, fleet=fleet))[-1]
     assert stands(last, "batch") == {"s2-mixed-0000": 3}
     assert stands(last, "chat") == {"s2-mixed-0000": 2}
     assert [one.service for one in last.plan.placement.no_fits] == ["chat"]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from heteroscale.app import assemble
 from heteroscale.config.fault_sections import FaultKind, FaultSection
 from heteroscale.config.scenario import Scenario, parse_scenario
 from heteroscale.entities.reasons import ReasonCode
 from heteroscale.loop import TickReport
-from heteroscale.sim.run import Ticker
+from tests.diary import reports_of
 
 #: as many nodes in each as the service has at the start, and a little more in the second
 TEXT = """
@@ -48,23 +47,6 @@ CUT = FaultSection(
 )
 
 
-class Watched:
-    """A loop whose every tick is kept."""
-
-    def __init__(self, loop: Ticker, reports: list[TickReport]) -> None:
-        self._loop, self._reports = loop, reports
-
-    def tick(self) -> TickReport:
-        self._reports.append(self._loop.tick())
-        return self._reports[-1]
-
-
-def run(scenario: Scenario) -> list[TickReport]:
-    found: list[TickReport] = []
-    assemble(scenario, check=True, watched=lambda loop: Watched(loop, found)).go()
-    return found
-
-
 def scenario() -> Scenario:
     made = parse_scenario(TEXT, "two-subclusters.yaml", Path())
     return dataclasses.replace(made, faults=(CUT,))
@@ -79,7 +61,7 @@ def held(report: TickReport) -> dict[str, int]:
 
 
 def test_frozen_supply_is_not_replaced_and_growth_goes_where_it_can_be_seen() -> None:
-    ticks = run(scenario())
+    ticks = reports_of(scenario())
     cut = [one for one in ticks if one.snapshot.unreachable]
     assert cut
     calm = [one for one in cut if one.snapshot.now_s - ticks[0].snapshot.now_s < 1700.0]
@@ -95,6 +77,6 @@ def test_frozen_supply_is_not_replaced_and_growth_goes_where_it_can_be_seen() ->
 
 
 def test_when_it_is_back_nothing_is_taken_away_or_added() -> None:
-    ticks = run(scenario())
+    ticks = reports_of(scenario())
     last = max(at for at, one in enumerate(ticks) if one.snapshot.unreachable)
     assert [one.sent for one in ticks[last + 1 :] if one.sent] == []

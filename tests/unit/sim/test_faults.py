@@ -17,8 +17,8 @@ from heteroscale.journal.replay import replay
 from heteroscale.loop import TickReport
 from heteroscale.sim.fault_plan import RATES_PER_HOUR, random_faults
 from heteroscale.sim.result import FaultNote
+from tests.diary import Diary
 from tests.unit.sim.small import small
-from tests.unit.sim.test_run import Diary
 
 
 def struck(

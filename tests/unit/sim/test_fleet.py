@@ -19,9 +19,9 @@ from heteroscale.sim.check import faults_of
 from heteroscale.sim.checker import Checked
 from heteroscale.sim.speed import performance_model
 from heteroscale.sim.world import World, build_world
+from tests.diary import Diary
 from tests.unit.sim.small import TEXT, small
 from tests.unit.sim.test_checker import Told
-from tests.unit.sim.test_run import Diary
 
 #: keys of the small scenario that belong to its service
 OWN = ("service", "traffic", "model", "start_up_s", "initial")

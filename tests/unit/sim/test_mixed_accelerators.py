@@ -18,9 +18,9 @@ from heteroscale.sim.sampling import RoleIndex, Span
 from heteroscale.sim.speed import performance_model
 from heteroscale.sim.world import FIRST_GROUP, World
 from heteroscale.workload.arrivals import PS_PER_S, ArrivalChunk
+from tests.diary import Diary
 from tests.unit.config.texts import REPO
 from tests.unit.sim.small import changed, world_of
-from tests.unit.sim.test_run import Diary
 
 SCENARIO = load_scenario(REPO / "examples" / "scenarios" / "mixed-accelerators.yaml")
 MODEL = performance_model(SCENARIO.own.model)

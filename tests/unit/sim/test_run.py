@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 import pytest
 
@@ -16,22 +15,11 @@ from heteroscale.loop import TickReport
 from heteroscale.sim.changes import out_of_ratio, reversals
 from heteroscale.sim.course import ServiceRecord
 from heteroscale.sim.result import Change, Count
-from heteroscale.sim.run import Run, Ticker
+from heteroscale.sim.run import Run
 from heteroscale.sim.world import settings_of
 from heteroscale.workload.arrivals import ArrivalChunk
+from tests.diary import Diary
 from tests.unit.sim.small import requests, small, world_of
-
-
-class Diary(NamedTuple):
-    """A loop that remembers what each tick reported."""
-
-    loop: Ticker
-    reports: list[TickReport]
-
-    def tick(self) -> TickReport:
-        report = self.loop.tick()
-        self.reports.append(report)
-        return report
 
 
 def unscaled(chunks: Iterable[ArrivalChunk], duration_s: float | None) -> ServiceRecord:

@@ -14,8 +14,8 @@ from heteroscale.entities.snapshot import Signal
 from heteroscale.loop import TickReport
 from heteroscale.sim.scrapes import InstanceSeries, scrape_chance
 from heteroscale.workload.arrivals import PS_PER_S
+from tests.diary import Diary
 from tests.unit.sim.small import small
-from tests.unit.sim.test_run import Diary
 from tests.unit.sim.twin_scrapes import PlainSeries, Said, samples_of
 
 MINUTE_PS = 60 * PS_PER_S

@@ -23,10 +23,10 @@ from heteroscale.sim.serving import AdvanceStatus, Serving
 from heteroscale.sim.unit_engines import UnitEngines
 from heteroscale.sim.unit_speed import Parts, unit_speed
 from heteroscale.workload.arrivals import ArrivalChunk
+from tests.diary import Diary
 from tests.unit.config.texts import REPO
 from tests.unit.sim.scenarios import MS, NETWORK, speed
 from tests.unit.sim.small import world_of
-from tests.unit.sim.test_run import Diary
 
 ATTENTION, FFN = "prefill/attention", "prefill/ffn"
 PARTS = Parts(
