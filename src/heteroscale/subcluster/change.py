@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from heteroscale.entities.action import OutcomeKind
 from heteroscale.subcluster.api_server import NotReached, Reply
 
-_NOT_FOUND, _CONFLICT, _UNPROCESSABLE = 404, 409, 422
 #: what a failed `test` of a JSON patch is answered with
 _TEST_FAILED = "testing"
 
@@ -25,8 +25,10 @@ APPLIED = Change(OutcomeKind.APPLIED)
 
 def refusal(reply: Reply) -> Change:
     """Return what an answer means: the target moved, we may not, or nobody knows."""
-    tested = reply.status == _UNPROCESSABLE and _TEST_FAILED in reply.reason.lower()
-    if tested or reply.status in (_NOT_FOUND, _CONFLICT):
+    tested = (
+        reply.status == HTTPStatus.UNPROCESSABLE_ENTITY and _TEST_FAILED in reply.reason.lower()
+    )
+    if tested or reply.status in (HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT):
         return Change(OutcomeKind.STALE, reply.reason)
     if reply.status >= 500:
         return Change(OutcomeKind.UNKNOWN, reply.reason)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from http import HTTPStatus
 
 from heteroscale.config.cluster_sections import ClusterFile, WorkloadSection
 from heteroscale.entities.finding import Finding
@@ -15,12 +16,12 @@ from heteroscale.subcluster.scalables import (
     SCALABLES,
     KubeObject,
     Scalable,
+    labels_of,
     pods_of,
     replicas_of,
 )
 from heteroscale.subcluster.second_writers import WRITER_KINDS, writes
 
-_FORBIDDEN, _NOT_FOUND = 403, 404
 #: instances' ages and waits are read against the API server's clock
 _SKEW_S = 5.0
 _REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -103,10 +104,10 @@ def _workload_findings(
     if not reply.done:
         known = api.get(scalable.path(workload.namespace)).done
         missing = "there is no such object" if known else "its kind cannot be read there"
-        if reply.status == _FORBIDDEN:
+        if reply.status == HTTPStatus.FORBIDDEN:
             missing = "it may not be read"
         made = "the name and namespace in the cluster file"
-        if reply.status != _NOT_FOUND:
+        if reply.status != HTTPStatus.NOT_FOUND:
             made = "our permissions above"
         elif not known:
             made = f"that {scalable.plural}.{scalable.group} {scalable.version} is installed"
@@ -121,7 +122,7 @@ def _workload_findings(
         )
         return
     scale = f"{scalable.path(workload.namespace, workload.name)}/scale"
-    if scalable.has_scale and api.get(scale).status == _NOT_FOUND:
+    if scalable.has_scale and api.get(scale).status == HTTPStatus.NOT_FOUND:
         yield Finding(
             where=where,
             what="it has no /scale",
@@ -170,7 +171,7 @@ def _pod_findings(
             mend="use a label that only the router selects by, on the pod template alone",
         )
     pods, _ = api.list_all(f"/api/v1/namespaces/{workload.namespace}/pods")
-    own = [one for one in pods if selected.items() <= (one["metadata"].get("labels") or {}).items()]
+    own = [one for one in pods if selected.items() <= labels_of(one).items()]
     yield from _routing_findings(
         file, where, own, selected, _template_labels(SCALABLES[workload.kind], found)
     )

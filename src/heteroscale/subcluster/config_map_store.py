@@ -10,6 +10,7 @@ import zlib
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from heteroscale.config.cluster_sections import LeaseSection
@@ -20,7 +21,6 @@ from heteroscale.ports import Clock
 from heteroscale.subcluster.api_server import ApiServer, NotReached, Reply
 from heteroscale.subcluster.scalables import KubeObject
 
-_NOT_FOUND, _CONFLICT = 404, 409
 #: who wrote last, for people; also what makes each write a change
 WRITER = "heteroscale.dev/writer"
 _KEY = "state"
@@ -106,7 +106,7 @@ class ConfigMapStore:
             NotReached: no answer, or a refusal.
         """
         reply = self._api.get(self._path)
-        if not reply.done and reply.status != _NOT_FOUND:
+        if not reply.done and reply.status != HTTPStatus.NOT_FOUND:
             raise NotReached(reply.reason, sent=True, status=reply.status)
         self._seen = reply.body if reply.done else {}
 
@@ -123,7 +123,9 @@ class ConfigMapStore:
             if reply.done:
                 self._seen = reply.body
                 return
-            moved = reply.status == _CONFLICT or (self._seen and reply.status == _NOT_FOUND)
+            moved = reply.status == HTTPStatus.CONFLICT or (
+                self._seen and reply.status == HTTPStatus.NOT_FOUND
+            )
             if not moved:
                 raise NotReached(reply.reason, sent=True, status=reply.status)
             self._look()

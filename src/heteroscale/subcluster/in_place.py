@@ -21,7 +21,7 @@ from heteroscale.entities.action import (
     OutcomeKind,
 )
 from heteroscale.entities.snapshot import Instance, Observation
-from heteroscale.entities.topology import Node, NodeRecord
+from heteroscale.entities.topology import Node
 from heteroscale.errors import SubclusterUnavailable
 from heteroscale.ports import Clock
 from heteroscale.prescheduler.inventory import take_inventory
@@ -29,12 +29,14 @@ from heteroscale.subcluster.api_server import ApiServer
 from heteroscale.subcluster.change import Change
 from heteroscale.subcluster.in_the_way import in_the_way
 from heteroscale.subcluster.levers import lever_of
+from heteroscale.subcluster.nodes import record_of
 from heteroscale.subcluster.pods import instance_of, pod_named
 from heteroscale.subcluster.read_off import Held, Made, read_off
 from heteroscale.subcluster.scalables import (
     SCALABLES,
     KubeObject,
     Victims,
+    labels_of,
 )
 from heteroscale.subcluster.second_writers import SecondWriters
 from heteroscale.subcluster.together import carried_out
@@ -272,14 +274,14 @@ class InPlaceSubcluster:
         labelled: dict[tuple[str, str, str], list[KubeObject]] = {}
         for namespace, watched in self._pods.items():
             for pod in watched.objects().values():
-                for key, value in _labels(pod).items():
+                for key, value in labels_of(pod).items():
                     labelled.setdefault((namespace, key, value), []).append(pod)
         for position, workload in enumerate(self._file.workloads):
             held = self._held.get(position)
             wanted = {} if held is None else held.pod_labels
             bearers = (labelled.get((workload.namespace, *pair), []) for pair in wanted.items())
             rarest = min(bearers, key=len, default=[])
-            pods = [pod for pod in rarest if wanted.items() <= _labels(pod).items()]
+            pods = [pod for pod in rarest if wanted.items() <= labels_of(pod).items()]
             yield workload, wanted, sorted(pods, key=_seniority)
 
     def _hindrances(self) -> Hindrances:
@@ -306,35 +308,17 @@ class InPlaceSubcluster:
         objects = self._nodes.objects()
         if objects is not self._node_objects:
             self._node_objects = objects
-            records = [self._record(node) for node in objects.values()]
-            switches = LABEL_PRESETS[self._file.nodes.switches]
+            section = self._file.nodes
+            records = [record_of(node, section, self.name) for node in objects.values()]
+            switches = LABEL_PRESETS[section.switches]
             nodes, _ = take_inventory([one for one in records if one.gpus], switches)
             if nodes != self._inventory:
                 self._inventory = nodes
         return self._inventory
 
-    def _record(self, node: KubeObject) -> NodeRecord:
-        section, status = self._file.nodes, node.get("status", {})
-        labels = node["metadata"].get("labels") or {}
-        product = labels.get(section.product_label, "")
-        ready = [one for one in status.get("conditions") or () if one["type"] == "Ready"]
-        return NodeRecord(
-            name=node["metadata"]["name"],
-            subcluster=self.name,
-            accelerator=section.accelerators.get(product, product),
-            gpus=int((status.get("allocatable") or {}).get(section.resource, 0)),
-            labels=labels,
-            healthy=not node["spec"].get("unschedulable", False)
-            and any(one["status"] == "True" for one in ready),
-        )
-
 
 def _places_of(workloads: Iterable[WorkloadSection]) -> tuple[_Place, ...]:
     return tuple(sorted({(one.kind, one.namespace) for one in workloads}))
-
-
-def _labels(pod: KubeObject) -> Mapping[str, str]:
-    return pod["metadata"].get("labels") or {}
 
 
 def _seniority(pod: KubeObject) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from threading import Event, Thread
 from typing import Any
 
@@ -19,7 +20,6 @@ from heteroscale.subcluster.scalables import KubeObject
 #: on the Lease: whoever writes anything but "false" here stops every change
 FREEZE = "heteroscale.dev/freeze"
 
-_NOT_FOUND, _CONFLICT = 404, 409
 #: of a Lease's duration: what its holder uses of it, and the time between two tries. The rest is
 #: for clocks that run at different speeds and requests that arrive late.
 _USED = 2.0 / 3.0
@@ -128,7 +128,7 @@ class Lease:
         if reply.done:
             notes = (reply.body.get("metadata") or {}).get("annotations") or {}
             self.frozen = notes.get(FREEZE, "false") != "false"
-        if reply.status == _NOT_FOUND:
+        if reply.status == HTTPStatus.NOT_FOUND:
             reply = self._api.post(self._folder, self._body({}, self.identity), self._deadline_s())
         elif not reply.done:
             return reply.reason
@@ -138,7 +138,7 @@ class Lease:
         else:
             body = self._body(reply.body, self.identity)
             reply = self._api.put(self._path, body, self._deadline_s())
-        if reply.status == _CONFLICT:
+        if reply.status == HTTPStatus.CONFLICT:
             # It was changed in between: whose it is now, the next look tells.
             return ""
         if not reply.done:

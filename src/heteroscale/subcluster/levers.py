@@ -22,7 +22,7 @@ from typing import Any
 
 from heteroscale.config.cluster_sections import RoutingLabelSection
 from heteroscale.entities.action import Rotation
-from heteroscale.subcluster.scalables import KubeObject
+from heteroscale.subcluster.scalables import KubeObject, labels_of
 
 #: declared in `spec.readinessGates` of a pod; True in its status = in rotation
 GATE = "heteroscale.dev/in-rotation"
@@ -57,7 +57,7 @@ def lever_of(
     if label is not None:
         return None if label.key in selected else Lever.LABEL
     key, value = _DYNAMO
-    if _labels(pod).get(key) == value and not set(_DYNAMO_LABELS) & set(selected):
+    if labels_of(pod).get(key) == value and not set(_DYNAMO_LABELS) & set(selected):
         return Lever.DYNAMO
     return None
 
@@ -85,7 +85,7 @@ def label_patch(
     off: Mapping[str, str] = json.loads(notes.get(LABELS_OFF, "{}"))
     if returns:
         return {"labels": dict(off), "annotations": {LABELS_OFF: None}}
-    labels = _labels(pod)
+    labels = labels_of(pod)
     off = {**off, **{key: labels[key] for key in _DYNAMO_LABELS if key in labels}}
     return {
         "labels": dict.fromkeys(off),
@@ -107,10 +107,6 @@ def gate_patch(pod: KubeObject, *, opens: bool, why: str, at: str) -> dict[str, 
         "lastTransitionTime": at,
     }
     return {"metadata": {"uid": pod["metadata"]["uid"]}, "status": {"conditions": [condition]}}
-
-
-def _labels(pod: KubeObject) -> Mapping[str, str]:
-    return pod["metadata"].get("labels") or {}
 
 
 def _says(pod: KubeObject, kind: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from http import HTTPStatus
 from threading import Event as Signal
 from threading import Lock, Thread
 
@@ -29,7 +30,6 @@ _LIMIT_S = 5.0
 _LAG_S = 10.0
 #: events that wait; older ones are not told
 _MOST_EVENTS = 1000
-_CONFLICT = 409
 
 
 class Publisher:
@@ -160,5 +160,5 @@ class Publisher:
             self.fault = str(error)
             return False
         # What is there already was told before.
-        self.fault = "" if reply.done or reply.status == _CONFLICT else reply.reason
+        self.fault = "" if reply.done or reply.status == HTTPStatus.CONFLICT else reply.reason
         return reply.done

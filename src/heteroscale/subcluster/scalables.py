@@ -166,6 +166,11 @@ def position_of(scalable: Scalable, found: KubeObject, component: str | None) ->
     return names.index(component) if component in names else None
 
 
+def labels_of(thing: KubeObject) -> Mapping[str, str]:
+    """Return an object's labels; {} = it has none."""
+    return thing["metadata"].get("labels") or {}
+
+
 def pods_of(scalable: Scalable, found: KubeObject, component: str | None) -> Mapping[str, str]:
     """Return the labels that the pods of a count have; empty = nobody says."""
     if scalable.pod_labels is not None:

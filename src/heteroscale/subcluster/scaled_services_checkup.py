@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from heteroscale.config.cluster_sections import ClusterFile, ScalableKind
 from heteroscale.config.scaled_service_sections import KIND
 from heteroscale.entities.finding import Finding
 from heteroscale.entities.service import FleetSpec
 from heteroscale.subcluster.api_server import ApiServer, NotReached
+from heteroscale.subcluster.nodes import record_of
 from heteroscale.subcluster.scalables import SCALABLES, KubeObject
 from heteroscale.subcluster.scaled_services import SortedOut, Sorter, called, resources_path
 from heteroscale.subcluster.watched import ObjectKey, key_of
 
-_NOT_FOUND = 404
 _MENDS: Mapping[str, str] = {
     "Invalid": "change the resource, and try it with `heteroscale validate`",
     "NameTaken": "take the service out of one of the two, or give it another name",
@@ -36,7 +37,7 @@ def resource_findings(
         try:
             items, _ = api.list_all(resources_path(namespace))
         except NotReached as error:
-            if error.status == _NOT_FOUND:
+            if error.status == HTTPStatus.NOT_FOUND:
                 findings.append(
                     Finding(
                         where=f"cluster {file.name}",
@@ -62,7 +63,7 @@ class _Listed:
     """Objects listed when they are first asked for."""
 
     def __init__(self, file: ClusterFile, api: ApiServer) -> None:
-        self._nodes = file.nodes
+        self._file = file
         self._api = api
         self._lists: dict[str, tuple[Mapping[ObjectKey, KubeObject], str]] = {}
 
@@ -76,13 +77,10 @@ class _Listed:
 
     def only_accelerator(self) -> str | None:
         """Return the accelerator of every node that has any; None = there are several, or none."""
-        products = {
-            (one["metadata"].get("labels") or {}).get(self._nodes.product_label, "")
-            for one in self._list("/api/v1/nodes")[0].values()
-            if int((one["status"].get("allocatable") or {}).get(self._nodes.resource, 0))
-        }
-        names = {self._nodes.accelerators.get(product, product) for product in products}
-        return names.pop() if len(names) == 1 else None
+        nodes = self._list("/api/v1/nodes")[0].values()
+        records = [record_of(one, self._file.nodes, self._file.name) for one in nodes]
+        found = {one.accelerator for one in records if one.gpus}
+        return found.pop() if len(found) == 1 else None
 
     def _list(self, path: str) -> tuple[Mapping[ObjectKey, KubeObject], str]:
         if path not in self._lists:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from threading import Event, Thread
 from typing import Any
 
@@ -16,7 +17,6 @@ from heteroscale.subcluster.scalables import KubeObject
 
 #: keys under which an autoscaler names the object that it scales
 _TARGETS = ("scaleTargetRef", "targetRef")
-_NOT_FOUND = 404
 #: seconds between two looks, and until the first has succeeded
 _PACE_S = 15.0
 _FIRST_PACE_S = 1.0
@@ -227,7 +227,7 @@ class SecondWriters:
         try:
             items, _ = self._api.list_all(kind.path(namespace))
         except NotReached as error:
-            if error.status == _NOT_FOUND:
+            if error.status == HTTPStatus.NOT_FOUND:
                 return ()
             raise
         return tuple(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any, TypeAlias
 
 from heteroscale.config.cluster_sections import ClusterFile, ScalableKind, WorkloadSection
@@ -45,7 +46,6 @@ from heteroscale.subcluster.scalables import (
 )
 from heteroscale.subcluster.watched import Watched
 
-_CONFLICT = 409
 #: objects change for reasons of their own; a write that met one is tried again so often
 _TRIES = 4
 #: makes the API server go through all of a change but keeping it
@@ -223,7 +223,7 @@ class Writer:
             patch = rotation_patch(pod, action, lever, label, self._clock.now_s())
             try:
                 reply = self._api.patch(path, patch, MERGE_PATCH, deadline_s)
-                if reply.status != _CONFLICT:
+                if reply.status != HTTPStatus.CONFLICT:
                     change = self._taken(reply, self._pods[pod["metadata"]["namespace"]])
                     if change.kind is not OutcomeKind.APPLIED:
                         return change
@@ -360,7 +360,7 @@ class Writer:
             scale["spec"] = {"replicas": action.replicas}
             scale.pop("status", None)
             reply = self._api.put(path + _REHEARSED if rehearsed else path, scale, deadline_s)
-            if reply.status != _CONFLICT:
+            if reply.status != HTTPStatus.CONFLICT:
                 break
         return reply
 
